@@ -1,0 +1,157 @@
+"""Noisy channels: one object holds all that belongs to one output law.
+
+The encoder sends a code ``u``; the receiver sees ``y = u + z``.  The information that
+gets through has a ceiling, the capacity, and the ceiling is reached only when the
+codes follow the channel's own law (Butakov et al., arXiv 2410.06993, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["CHANNELS", "Channel", "NormalChannel", "UniformChannel"]
+
+
+@dataclass(frozen=True)
+class Channel(ABC):
+    """A law for the codes with the noise that makes it the best one to send.
+
+    Parameters
+    ----------
+    noise_scale : float
+        Scale of the noise, in units of the code.
+    """
+
+    noise_scale: float
+    batch_share: ClassVar[float]  # of log(batch) that "auto" noise lets through
+
+    @classmethod
+    def for_batch(cls, batch_size: int, n_components: int) -> Channel:
+        """Return the channel whose capacity a batch of this size can measure."""
+        return cls.with_capacity(cls.batch_share * math.log(batch_size), n_components)
+
+    @classmethod
+    @abstractmethod
+    def with_capacity(cls, capacity: float, n_components: int) -> Channel:
+        """Return the channel whose ``n_components`` together carry ``capacity``."""
+
+    @abstractmethod
+    def capacity(self, n_components: int) -> float:
+        """Return the largest information, in nats, that can get through."""
+
+    @abstractmethod
+    def squash(self, standardized: Tensor) -> Tensor:
+        """Map components of mean 0 and variance 1 into the support of the law."""
+
+    @abstractmethod
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw noise of the shape, type and device of ``like``."""
+
+    @abstractmethod
+    def log_kernel(self, u: Tensor, y: Tensor, excess: Tensor | None = None) -> Tensor:
+        """Return ``T[i, j] = log p(y_j | u_i)`` up to a constant.
+
+        ``excess`` widens the kernel: the code of a *view* is off from the code that
+        was sent by more than the noise.
+        """
+
+
+class NormalChannel(Channel):
+    """Law N(0, I), noise N(0, noise_scale^2 I), power limited to one per component."""
+
+    batch_share = 0.5
+
+    @classmethod
+    def with_capacity(cls, capacity: float, n_components: int) -> NormalChannel:
+        return cls(1 / math.sqrt(math.expm1(2 * capacity / n_components)))
+
+    def capacity(self, n_components: int) -> float:
+        return 0.5 * n_components * math.log1p(self.noise_scale**-2)
+
+    def squash(self, standardized: Tensor) -> Tensor:
+        return standardized
+
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.empty_like(like).normal_(std=self.noise_scale, generator=generator)
+
+    def log_kernel(self, u: Tensor, y: Tensor, excess: Tensor | None = None) -> Tensor:
+        variance = self.noise_scale**2 + (0 if excess is None else excess)
+        norms = u.square().sum(1, keepdim=True) + y.square().sum(1)
+        return torch.addmm(norms, u, y.T, beta=-0.5) / variance
+
+
+class UniformChannel(Channel):
+    """Law U[0, 1]^d, noise U[-noise_scale, noise_scale]^d.
+
+    The exact kernel is a box, flat inside and minus infinity outside: it has no
+    gradient.  The critic uses ``-|(y - u) / noise_scale|^8`` instead, which is nearly
+    flat inside and steep at the walls.  A critic other than the exact one can only
+    lower the bound.
+    """
+
+    batch_share = 1.0
+
+    @classmethod
+    def with_capacity(cls, capacity: float, n_components: int) -> UniformChannel:
+        return cls(0.5 / math.expm1(capacity / n_components))
+
+    def capacity(self, n_components: int) -> float:
+        return n_components * math.log1p(0.5 / self.noise_scale)
+
+    def squash(self, standardized: Tensor) -> Tensor:
+        return torch.special.ndtr(standardized)
+
+    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.empty_like(like).uniform_(
+            -self.noise_scale, self.noise_scale, generator=generator
+        )
+
+    def log_kernel(self, u: Tensor, y: Tensor, excess: Tensor | None = None) -> Tensor:
+        width = self.noise_scale + (0 if excess is None else excess)
+        return _SmoothBox.apply(u / width, y / width)
+
+
+class _SmoothBox(torch.autograd.Function):
+    """``T[i, j] = -sum_k |y_jk - u_ik|^8``, with straight lines beyond ``|.| = 2``.
+
+    One component at a time, so that memory is ``B^2`` and not ``B^2 d``.  The straight
+    lines keep far pairs finite and their gradient alive.
+    """
+
+    knee = 2.0
+    slope = 8 * knee**7
+
+    @staticmethod
+    def forward(ctx, u: Tensor, y: Tensor) -> Tensor:  # noqa: ANN001
+        ctx.save_for_backward(u, y)
+        scores = u.new_zeros(len(u), len(y))
+        for u_k, y_k in zip(u.T, y.T, strict=True):
+            gap = y_k - u_k[:, None]
+            inner = gap.clamp(-_SmoothBox.knee, _SmoothBox.knee)
+            beyond = gap.sub_(inner).abs_()
+            scores.sub_(inner.square_().square_().square_())
+            scores.sub_(beyond, alpha=_SmoothBox.slope)
+        return scores
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+        u, y = ctx.saved_tensors
+        grad_u, grad_y = torch.empty_like(u), torch.empty_like(y)
+        for k, (u_k, y_k) in enumerate(zip(u.T, y.T, strict=True)):
+            inner = (y_k - u_k[:, None]).clamp_(-_SmoothBox.knee, _SmoothBox.knee)
+            flow = inner.square().mul_(inner)  # cube
+            flow = flow.square_().mul_(inner).mul_(grad)
+            grad_u[:, k], grad_y[:, k] = flow.sum(1), flow.sum(0)
+        return grad_u.mul_(8), grad_y.mul_(-8)
+
+
+CHANNELS: dict[str, type[Channel]] = {
+    "normal": NormalChannel,
+    "uniform": UniformChannel,
+}

@@ -1,0 +1,187 @@
+"""The network: raw rows -> scaled input -> encoder -> normalised code."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ._channels import Channel
+from ._encoders import ENCODERS
+
+__all__ = ["InputLayer", "Network", "Normalizer", "NetworkSpec", "build_network"]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What is needed to build the network again.
+
+    Parameters
+    ----------
+    encoder : str, nn.Module or callable
+        A key of ``ENCODERS``, a module to copy, or ``(input_shape, n_components) ->
+        module``.
+    sizes : tuple of int
+        Widths of the hidden layers of a built-in encoder.
+    row_shape : tuple of int
+        Shape of one row before it was flattened: ``(n_features,)``, ``(height, width,
+        channels)`` or, if ``channels_first``, ``(channels, height, width)``.
+    channels_first : bool
+    n_components : int
+    """
+
+    encoder: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module]
+    sizes: tuple[int, ...]
+    row_shape: tuple[int, ...]
+    channels_first: bool
+    n_components: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row as the encoder sees it; images are channels first."""
+        if len(self.row_shape) == 1 or self.channels_first:
+            return self.row_shape
+        return (self.row_shape[2], *self.row_shape[:2])
+
+
+class InputLayer(nn.Module):
+    """Scale rows to mean 0 and variance 1, columns of a table or channels of an image.
+
+    Columns of a table then go through ``z / sqrt(1 + (z / 3)^2)``, which leaves the
+    bulk alone and bounds outliers to 3 (Holzmueller et al., arXiv 2407.04491).
+    Columns that were constant in training carry nothing and are switched off.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.row_shape = spec.row_shape
+        self.channels_first = spec.channels_first
+        self.is_image = len(spec.row_shape) > 1
+        channel_axis = 0 if spec.channels_first else -1
+        shape = [1] * len(spec.row_shape)
+        shape[channel_axis] = spec.row_shape[channel_axis]
+        # Double precision: a column may have a mean of many times its deviation.
+        plain = {"dtype": torch.float64, "device": "cpu"}
+        self.register_buffer("mean", torch.zeros(shape, **plain))
+        self.register_buffer("inverse_scale", torch.ones(shape, **plain))
+
+    def fit(self, rows: np.ndarray, chunks: list[slice]) -> None:
+        """Set mean and scale from all rows, in two passes of double precision."""
+        axes = [i + 1 for i, size in enumerate(self.mean.shape) if size == 1]
+        axes = (0, *(axes if self.is_image else []))
+        count = len(rows) * np.prod(self.row_shape) / self.mean.numel()
+
+        def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+            parts = (rows[c].reshape(-1, *self.row_shape) for c in chunks)
+            sums = (of(p.astype(np.float64)).sum(axes, keepdims=True) for p in parts)
+            return sum(sums)[0]
+
+        mean = total(lambda x: x) / count
+        deviation = np.sqrt(total(lambda x: np.square(x - mean)) / count)
+        # A constant column has a deviation of rounding errors only.
+        rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
+        varies = deviation > np.maximum(rounding, np.finfo(np.float64).tiny)
+        self.mean.copy_(torch.from_numpy(mean))
+        inverse = np.divide(1, deviation, where=varies, out=np.zeros_like(deviation))
+        self.inverse_scale.copy_(torch.from_numpy(inverse))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        x = rows.reshape(-1, *self.row_shape)
+        z = (x - self.mean).mul_(self.inverse_scale)
+        if not self.is_image:
+            return z.mul_((z / 3).square_().add_(1).rsqrt_())
+        return z if self.channels_first else z.permute(0, 3, 1, 2)
+
+
+class Normalizer(nn.Module):
+    """Bring the components to mean 0, variance 1 and, once fitted, no correlation."""
+
+    momentum = 0.1
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__()
+        plain = {"dtype": torch.float32, "device": "cpu"}
+        self.register_buffer("mean", torch.zeros(n_components, **plain))
+        self.register_buffer("variance", torch.ones(n_components, **plain))
+        self.register_buffer("rotation", torch.eye(n_components, **plain))
+
+    def forward(self, h: Tensor) -> Tensor:
+        z = F.batch_norm(
+            h, self.mean, self.variance, training=self.training, momentum=self.momentum
+        )
+        return z if self.training else z @ self.rotation
+
+    def fit(self, mean: Tensor, covariance: Tensor, n_rows: int) -> None:
+        """Set the affine map from the moments of the encoder's output.
+
+        The correlations are whitened symmetrically (ZCA), after shrinking them by
+        what ``n_rows`` cannot tell from zero, so that few rows or many components
+        fall back to a scale per component.
+        """
+        self.mean.copy_(mean)
+        self.variance.copy_(covariance.diagonal())
+        # batch_norm adds this to the variance; the rotation takes it out again.
+        scale = (covariance.diagonal() + 1e-5).rsqrt()
+        correlation = scale[:, None] * covariance * scale
+        values, vectors = torch.linalg.eigh(_shrink(correlation, n_rows))
+        whiten = vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
+        variance = (whiten @ correlation @ whiten).diagonal()
+        self.rotation.copy_(whiten * variance.clamp_min(1e-6).rsqrt())
+
+
+def _shrink(covariance: Tensor, n_rows: int) -> Tensor:
+    """Oracle approximating shrinkage to a multiple of the identity.
+
+    Equation (23) of Chen et al., IEEE Trans. Signal Process. 58 (2010) 5016.
+    """
+    d = len(covariance)
+    trace = covariance.trace()
+    of_square = covariance.square().sum()
+    spread = (n_rows + 1 - 2 / d) * (of_square - trace**2 / d)
+    gain = (1 - 2 / d) * of_square + trace**2
+    weight = float((gain / spread).clamp(0, 1)) if spread > 0 else 1.0
+    identity = torch.eye(d, dtype=covariance.dtype, device=covariance.device)
+    return torch.lerp(covariance, identity * trace / d, weight)
+
+
+class Network(nn.Module):
+    """Raw rows to codes: training mode normalises by the batch, eval by all rows."""
+
+    def __init__(self, spec: NetworkSpec, encoder: nn.Module, channel: Channel) -> None:
+        super().__init__()
+        self.input = InputLayer(spec)
+        self.encoder = encoder
+        self.normalizer = Normalizer(spec.n_components)
+        self.channel = channel
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Map scaled inputs to the encoder's output, not normalised yet."""
+        return self.encoder(inputs.to(self.normalizer.mean.dtype))
+
+    def code(self, inputs: Tensor) -> Tensor:
+        """Map scaled inputs to codes in the support of the law."""
+        return self.channel.squash(self.normalizer(self.encode(inputs)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.code(self.input(rows))
+
+
+def build_network(
+    spec: NetworkSpec, channel: Channel, generator: torch.Generator | None = None
+) -> Network:
+    """Build the network; without a generator, weights are left to be loaded."""
+    return Network(spec, _build_encoder(spec, generator), channel)
+
+
+def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.Module:
+    if isinstance(spec.encoder, str):
+        build = ENCODERS[spec.encoder]
+        return build(spec.input_shape, spec.n_components, spec.sizes, generator)
+    if isinstance(spec.encoder, nn.Module):
+        return copy.deepcopy(spec.encoder)
+    return spec.encoder(spec.input_shape, spec.n_components)
