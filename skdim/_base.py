@@ -4,6 +4,7 @@ This is the only file that imports private names of scikit-learn.
 """
 
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import (
@@ -95,7 +96,7 @@ channels) or (n_samples, channels, height, width)
     def _publish(self, config, result):
         """Set the fitted model, in one statement."""
         spec = dict(vars(config.model))
-        spec["network"] = dict(vars(config.model.network))
+        spec["network"] = vars(config.model.network) | {"encoder": result.encoder}
         self._state = {
             "spec": spec,
             "weights": result.weights,
@@ -153,7 +154,7 @@ channels) or (n_samples, channels, height, width)
         if getattr(X, "ndim", 2) == 4:
             shape = tuple(X.shape[1:])
         elif self.image_shape is not None:
-            shape = _as_image(self.image_shape)
+            shape = self._asked_image_shape()
         else:
             return (n_features,), False
         if np.prod(shape) != n_features:
@@ -163,6 +164,17 @@ channels) or (n_samples, channels, height, width)
                 f"correct 'image_shape' or pass images as a 4-D array."
             )
         return shape, shape[2] > _MOST_CHANNELS >= shape[0]
+
+    def _asked_image_shape(self):
+        """Return the 'image_shape' parameter as three numbers."""
+        shape = tuple(self.image_shape)
+        positive = all(isinstance(size, Integral) and size > 0 for size in shape)
+        if len(shape) not in (2, 3) or not positive:
+            raise ValueError(
+                f"The 'image_shape' parameter must be two or three integers above 0. "
+                f"Got {self.image_shape!r} instead."
+            )
+        return _as_image(shape)
 
     @property
     def _n_features_out(self):

@@ -29,12 +29,17 @@ class Channel(ABC):
     """
 
     noise_scale: float
-    batch_share: ClassVar[float]  # of log(batch) that "auto" noise lets through
+    # "auto" noise: this share of log(batch) as capacity, but no more noise than this,
+    # by measurement (docs/defaults.md).
+    batch_share: ClassVar[float]
+    widest_noise: ClassVar[float] = math.inf
 
     @classmethod
     def for_batch(cls, batch_size: int, n_components: int) -> Channel:
         """Return the channel whose capacity a batch of this size can measure."""
-        return cls.with_capacity(cls.batch_share * math.log(batch_size), n_components)
+        capacity = cls.batch_share * math.log(batch_size)
+        noise_scale = cls.with_capacity(capacity, n_components).noise_scale
+        return cls(min(noise_scale, cls.widest_noise))
 
     @classmethod
     @abstractmethod
@@ -93,9 +98,13 @@ class UniformChannel(Channel):
     gradient.  The critic uses ``-|(y - u) / noise_scale|^8`` instead, which is nearly
     flat inside and steep at the walls.  A critic other than the exact one can only
     lower the bound.
+
+    Of codes under noise as wide as this, the best are not uniform but a grid of spacing
+    ``2 noise_scale``; the smooth kernel hides the grid while it is fine.
     """
 
     batch_share = 1.0
+    widest_noise = 0.2
 
     @classmethod
     def with_capacity(cls, capacity: float, n_components: int) -> UniformChannel:

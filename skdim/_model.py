@@ -18,9 +18,9 @@ from ._runtime import batches, sandbox, seeded_generator, take
 __all__ = [
     "InfoMax",
     "ModelSpec",
+    "View",
     "information",
     "restore",
-    "View",
     "torch_type",
     "transform",
 ]
@@ -93,7 +93,7 @@ def restore(
 ) -> InfoMax:
     """Build a trained model that computes in the type of ``rows``."""
     model = InfoMax(spec, generator=None)
-    state = {name: torch.tensor(value) for name, value in weights.items()}
+    state = {name: torch.tensor(value, device="cpu") for name, value in weights.items()}
     model.load_state_dict(state, assign=True)
     return model.to(device, torch_type(rows)).eval()
 

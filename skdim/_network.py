@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ._channels import Channel
 from ._encoders import ENCODERS
 
-__all__ = ["InputLayer", "Network", "Normalizer", "NetworkSpec", "build_network"]
+__all__ = ["InputLayer", "Network", "NetworkSpec", "Normalizer", "build_network"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,10 @@ class InputLayer(nn.Module):
 
         def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
             parts = (rows[c].reshape(-1, *self.row_shape) for c in chunks)
-            sums = (of(p.astype(np.float64)).sum(axes, keepdims=True) for p in parts)
+            sums = (
+                of(p.astype(np.float64, order="C")).sum(axes, keepdims=True)
+                for p in parts
+            )
             return sum(sums)[0]
 
         mean = total(lambda x: x) / count
@@ -98,6 +101,9 @@ class InputLayer(nn.Module):
         return z if self.channels_first else z.permute(0, 3, 1, 2)
 
 
+_EPS = 1e-5
+
+
 class Normalizer(nn.Module):
     """Bring the components to mean 0, variance 1 and, once fitted, no correlation."""
 
@@ -112,7 +118,12 @@ class Normalizer(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         z = F.batch_norm(
-            h, self.mean, self.variance, training=self.training, momentum=self.momentum
+            h,
+            self.mean,
+            self.variance,
+            training=self.training,
+            momentum=self.momentum,
+            eps=_EPS,
         )
         return z if self.training else z @ self.rotation
 
@@ -123,15 +134,17 @@ class Normalizer(nn.Module):
         what ``n_rows`` cannot tell from zero, so that few rows or many components
         fall back to a scale per component.
         """
+        variance = covariance.diagonal()
         self.mean.copy_(mean)
-        self.variance.copy_(covariance.diagonal())
+        self.variance.copy_(variance)
         # batch_norm adds this to the variance; the rotation takes it out again.
-        scale = (covariance.diagonal() + 1e-5).rsqrt()
+        scale = (variance + _EPS).rsqrt()
         correlation = scale[:, None] * covariance * scale
         values, vectors = torch.linalg.eigh(_shrink(correlation, n_rows))
         whiten = vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
-        variance = (whiten @ correlation @ whiten).diagonal()
-        self.rotation.copy_(whiten * variance.clamp_min(1e-6).rsqrt())
+        gain = (whiten @ correlation @ whiten).diagonal().rsqrt()
+        # What does not vary but for rounding is no signal to be blown up.
+        self.rotation.copy_(whiten * torch.where(variance > 1e-10, gain, 0))
 
 
 def _shrink(covariance: Tensor, n_rows: int) -> Tensor:

@@ -419,7 +419,8 @@ channels) or (n_samples, channels, height, width)
                 f"information was still rising by more than tol={config.tol} nats; "
                 f"raise 'max_iter' or 'tol'."
             )
-        if self.capacity_ > ceiling and self.information_ > _SATURATED * ceiling:
+        saturated = self.information_ > _SATURATED * ceiling < self.capacity_
+        if saturated and self.noise_scale != "auto":
             self._warn_of(
                 f"The information bound, {self.information_:.2f} nats, sits at the "
                 f"most that a batch of {config.batch_size} rows can report, "

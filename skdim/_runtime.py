@@ -21,8 +21,9 @@ def resolve_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=device).cpu()  # fails where there is none such
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"The 'device' parameter must be 'auto' or a device that torch can use "
@@ -62,7 +63,9 @@ def take(rows: np.ndarray, index: np.ndarray | slice, device: torch.device) -> T
 
     The copy is what makes read-only, memory-mapped and reversed arrays work.
     """
-    chunk = np.array(rows[index]) if isinstance(index, slice) else rows[index]
+    chunk = rows[index]
+    is_view = isinstance(index, slice)
+    chunk = np.array(chunk, order="C") if is_view else np.ascontiguousarray(chunk)
     return torch.from_numpy(chunk).to(device)
 
 

@@ -42,6 +42,7 @@ class TrainResult:
     """What training leaves behind."""
 
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    encoder: str | nn.Module = ""  # its name, or the user's module
     information: float = math.nan
     information_curve: list[float] = field(default_factory=list)
     validation_curve: list[float] = field(default_factory=list)
@@ -71,6 +72,9 @@ def train(
         model, rows, config.batch_size, config.seed, config.device, _MAX_BATCHES
     )
     result.weights = model.weights()
+    built_in = isinstance(config.model.network.encoder, str)
+    encoder = model.network.encoder.cpu()
+    result.encoder = config.model.network.encoder if built_in else encoder
     return result
 
 

@@ -132,8 +132,8 @@ def sample_floor(
     Examples
     --------
     >>> from skdim.metrics import kolmogorov_smirnov_distance, sample_floor
-    >>> round(sample_floor(kolmogorov_smirnov_distance, 10_000, 2), 3)
-    0.008
+    >>> 0.01 < sample_floor(kolmogorov_smirnov_distance, 1000, 2) < 0.04
+    True
     """
     law = _law(output_distribution)
     rng = np.random.RandomState(12345)

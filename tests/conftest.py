@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests; no test reads the global generators."""
+
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.model_selection import train_test_split
+
+
+@pytest.fixture(scope="session")
+def cancer():
+    """Breast cancer, 569 rows of 30 columns of very different scales, split in two."""
+    X, _ = load_breast_cancer(return_X_y=True)
+    return train_test_split(X, test_size=0.4, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def digit_rows():
+    """Digits as 1,797 rows of 64 pixels, split in two."""
+    X, _ = load_digits(return_X_y=True)
+    return train_test_split(X, test_size=0.4, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def digit_images(digit_rows):
+    """Digits as uint8 images of shape (n, 8, 8, 1)."""
+    return tuple(part.astype("uint8").reshape(-1, 8, 8, 1) for part in digit_rows)

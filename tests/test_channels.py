@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skdim._channels import CHANNELS, NormalChannel, UniformChannel
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize(("scale", "d"), [(0.1, 2), (1.0, 16), (3.0, 64)])
+def test_capacity_formulas(scale, d):
+    normal = d / 2 * math.log(1 + 1 / scale**2)
+    uniform = d * math.log(1 + 1 / (2 * scale))
+    assert NormalChannel(scale).capacity(d) == pytest.approx(normal)
+    assert UniformChannel(scale).capacity(d) == pytest.approx(uniform)
+
+
+@pytest.mark.parametrize("channel", CHANNELS.values())
+@pytest.mark.parametrize(("capacity", "d"), [(0.7, 1), (5.5, 16), (8.0, 256)])
+def test_with_capacity_inverts_capacity(channel, capacity, d):
+    assert channel.with_capacity(capacity, d).capacity(d) == pytest.approx(capacity)
+
+
+def test_normal_noise_and_law_reach_the_capacity_of_the_gaussian_channel():
+    # I(U; U + Z) = -1/2 ln(1 - rho^2) for jointly Gaussian U and U + Z.
+    channel, n = NormalChannel(0.5), 200_000
+    u = torch.randn(n, generator=generator(), dtype=torch.float64)
+    y = u + channel.noise(u, generator().manual_seed(1))
+    rho = np.corrcoef(u, y)[0, 1]
+    assert -0.5 * math.log(1 - rho**2) == pytest.approx(channel.capacity(1), abs=0.01)
+
+
+def test_uniform_noise_fills_its_box():
+    noise = UniformChannel(0.25).noise(torch.empty(100_000), generator())
+    assert noise.abs().max() <= 0.25
+    assert noise.std().item() == pytest.approx(0.5 / math.sqrt(12), rel=0.01)
+
+
+@pytest.mark.parametrize("channel", [c(0.3) for c in CHANNELS.values()])
+def test_noise_is_drawn_from_the_generator_given(channel):
+    like = torch.empty(5, 2)
+    before = torch.random.get_rng_state()
+    one, two = (channel.noise(like, generator()) for _ in range(2))
+    assert torch.equal(one, two)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("excess", [None, 0.7])
+def test_normal_kernel_is_the_log_density_of_the_noise(excess):
+    channel = NormalChannel(0.4)
+    u, y = torch.randn(2, 7, 3, generator=generator(), dtype=torch.float64)
+    given = None if excess is None else torch.tensor(excess)
+    scores = channel.log_kernel(u, y, given)
+    scale = math.sqrt(0.4**2 + (excess or 0))
+    density = torch.distributions.Normal(u[:, None], scale).log_prob(y).sum(-1)
+    constant = 3 * (math.log(scale) + 0.5 * math.log(2 * math.pi))
+    torch.testing.assert_close(scores, density + constant)
+
+
+def test_uniform_kernel_is_flat_inside_and_steep_outside():
+    u = torch.zeros(1, 1)
+    y = torch.tensor([[0.0], [0.05], [0.1], [0.13], [0.5]])
+    inside, half, wall, outside, far = UniformChannel(0.1).log_kernel(u, y)[0]
+    assert inside == 0 and half > -0.005
+    assert wall.item() == pytest.approx(-1, abs=1e-4)
+    assert far < outside < -8
+
+
+def test_uniform_kernel_gradient_matches_finite_differences():
+    u, y = torch.rand(2, 5, 3, generator=generator(), dtype=torch.float64)
+    u.requires_grad_(), y.requires_grad_()
+    width = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    kernel = UniformChannel(0.2).log_kernel
+    assert torch.autograd.gradcheck(kernel, (u, y, width))
+
+
+def test_uniform_kernel_stays_finite_for_tiny_noise():
+    u, y = torch.rand(2, 5, 3, generator=generator())
+    u.requires_grad_()
+    scores = UniformChannel(1e-6).log_kernel(u, y)
+    scores.diagonal().sum().backward()
+    assert torch.isfinite(scores).all() and torch.isfinite(u.grad).all()
+
+
+@pytest.mark.parametrize("channel", [c(0.3) for c in CHANNELS.values()])
+def test_squash_sends_the_normal_law_to_the_law_of_the_channel(channel):
+    z = torch.randn(100_000, generator=generator())
+    code = channel.squash(z)
+    expected = {"NormalChannel": (0, 1), "UniformChannel": (0.5, 12**-0.5)}
+    mean, std = expected[type(channel).__name__]
+    assert code.mean().item() == pytest.approx(mean, abs=0.01)
+    assert code.std().item() == pytest.approx(std, abs=0.01)

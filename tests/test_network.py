@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+
+from skdim._channels import NormalChannel
+from skdim._encoders import ENCODERS
+from skdim._network import InputLayer, NetworkSpec, Normalizer, build_network
+from skdim._runtime import batches
+
+
+def spec(encoder="mlp", row_shape=(5,), channels_first=False, d=3):
+    return NetworkSpec(encoder, (8, 4), row_shape, channels_first, d)
+
+
+def fitted_input(rows, **kwargs):
+    layer = InputLayer(spec(**kwargs))
+    layer.fit(rows, batches(len(rows), rows.shape[1]))
+    return layer
+
+
+def test_table_is_scaled_by_column_and_outliers_are_bounded():
+    rng = np.random.default_rng(0)
+    rows = rng.normal([0, 1e9, -5, 1e-12, 7], [1, 10, 1e12, 1e-20, 0], (500, 5))
+    layer = fitted_input(rows)
+    z = layer(torch.from_numpy(rows)).numpy()
+    assert abs(z[:, :4].mean(0)).max() < 0.05
+    assert z[:, :4].std(0) == pytest.approx(0.87, abs=0.05)  # of a bounded normal
+    assert (z[:, 4] == 0).all()
+    far = layer(torch.from_numpy(rows + 1e30))
+    assert far.abs().max() <= 3 and (far[:, 4] == 0).all()
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_images_are_scaled_by_channel_and_become_channels_first(channels_first):
+    rng = np.random.default_rng(0)
+    images = rng.normal([10, 20, 30], [1, 2, 3], (50, 6, 5, 3))
+    stored = images.transpose(0, 3, 1, 2) if channels_first else images
+    shape = stored.shape[1:]
+    rows = stored.reshape(50, -1)
+    layer = fitted_input(rows, row_shape=shape, channels_first=channels_first)
+    z = layer(torch.from_numpy(rows)).numpy()
+    assert z.shape == (50, 3, 6, 5)
+    expected = (images - images.mean((0, 1, 2))) / images.std((0, 1, 2))
+    np.testing.assert_allclose(z, expected.transpose(0, 3, 1, 2), atol=1e-10)
+
+
+def test_both_layouts_of_an_image_give_the_same_input():
+    images = np.random.default_rng(0).integers(0, 255, (9, 4, 6, 3)).astype(np.uint8)
+    first = images.transpose(0, 3, 1, 2)
+    one = fitted_input(images.reshape(9, -1), row_shape=(4, 6, 3))
+    two = fitted_input(first.reshape(9, -1), row_shape=(3, 4, 6), channels_first=True)
+    torch.testing.assert_close(
+        one(torch.from_numpy(images.reshape(9, -1))),
+        two(torch.from_numpy(first.reshape(9, -1))),
+    )
+
+
+def normalized(h, n_rows=None):
+    layer = Normalizer(h.shape[1]).eval()
+    covariance = torch.cov(h.T, correction=0).reshape(h.shape[1], h.shape[1])
+    layer.fit(h.mean(0), covariance, n_rows or len(h))
+    return layer(h.float())
+
+
+def test_normalizer_whitens_given_enough_rows():
+    g = torch.Generator().manual_seed(0)
+    mix = torch.randn(4, 4, generator=g, dtype=torch.float64)
+    h = torch.randn(50_000, 4, generator=g, dtype=torch.float64) @ mix + 10
+    z = normalized(h)
+    assert z.mean(0).abs().max() < 1e-3
+    torch.testing.assert_close(torch.cov(z.T), torch.eye(4), atol=5e-3, rtol=0)
+
+
+def test_normalizer_with_few_rows_keeps_to_a_scale_per_component():
+    g = torch.Generator().manual_seed(0)
+    h = torch.randn(6, 10, generator=g, dtype=torch.float64)
+    z = normalized(h)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(10))
+    assert torch.cov(z.T).abs().max() < 2  # full whitening would be singular here
+
+
+def test_normalizer_of_a_constant_component_is_finite():
+    h = torch.ones(20, 2, dtype=torch.float64)
+    h[:, 0] = torch.arange(20)
+    z = normalized(h)
+    assert torch.isfinite(z).all() and (z[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 28, 28), (4, 17, 16)])
+def test_encoders_take_any_shape_and_use_every_parameter(encoder, shape):
+    g = torch.Generator().manual_seed(0)
+    network = build_network(
+        spec(encoder, shape, channels_first=True), NormalChannel(1.0), g
+    )
+    rows = torch.randn(6, int(np.prod(shape)), generator=g)
+    codes = network.train()(rows)
+    assert codes.shape == (6, 3)
+    codes.pow(3).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_weights_come_from_the_generator_only(encoder):
+    def build():
+        g = torch.Generator().manual_seed(3)
+        shape = spec(encoder, (1, 8, 8), channels_first=True)
+        return build_network(shape, NormalChannel(1.0), g).state_dict()
+
+    before = torch.random.get_rng_state()
+    one, two = build(), build()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert torch.equal(torch.random.get_rng_state(), before)

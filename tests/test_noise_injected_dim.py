@@ -1,0 +1,505 @@
+import itertools
+import pickle
+import random
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import load_digits
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skdim import NoiseInjectedDIM
+from skdim.metrics import sample_floor, sliced_wasserstein_distance
+
+
+def quick(**params):
+    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
+    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
+
+
+class TinyNet(torch.nn.Module):
+    def __init__(self, input_shape, n_components):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Flatten(),
+            torch.nn.LazyLinear(8),
+            torch.nn.Dropout(0.1),
+            torch.nn.ReLU(),
+            torch.nn.Linear(8, n_components),
+        )
+        self.layers(torch.zeros(1, *input_shape))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def add_noise(inputs, generator):
+    return inputs + 0.5 * torch.randn(inputs.shape, generator=generator)
+
+
+def halve_after(n_calls, error, once=False):
+    """Return a view that raises ``error`` after some calls."""
+    calls = itertools.count()
+
+    def view(inputs, generator):
+        call = next(calls)
+        if call == n_calls or (call > n_calls and not once):
+            raise error
+        return 0.5 * inputs
+
+    return view
+
+
+# The promise: held-out codes follow the law
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform"])
+def test_held_out_codes_follow_the_law(digit_rows, law):
+    # Against 3.0: whitened PCA, which matches mean and covariance, has 3.3 times the
+    # floor here for the normal law.
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(2, output_distribution=law, random_state=0).fit(train)
+    codes = dim.transform(test)
+    floor = sample_floor(sliced_wasserstein_distance, *codes.shape, law)
+    assert sliced_wasserstein_distance(codes, law) < 2 * floor
+    if law == "uniform":
+        assert codes.min() >= 0 and codes.max() <= 1
+
+
+def test_codes_of_the_training_rows_are_standardised_and_uncorrelated(cancer):
+    train, _ = cancer
+    codes = NoiseInjectedDIM(4, random_state=0).fit_transform(train)
+    assert abs(codes.mean(0)).max() < 1e-3
+    assert codes.std(0) == pytest.approx(1, abs=1e-3)
+    assert abs(np.corrcoef(codes.T) - np.eye(4)).max() < 0.1
+
+
+def test_information_approaches_the_capacity(digit_rows):
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(2, noise_scale=0.1, random_state=0).fit(train)
+    assert 0.8 * dim.capacity_ < dim.information_ < dim.capacity_ + 0.05
+    assert 0.8 * dim.capacity_ < dim.score(test) < dim.capacity_ + 0.05
+    assert dim.information_curve_[-1] > dim.information_curve_[0]
+
+
+def test_channel_critic_beats_the_separable_one(digit_rows):
+    train, test = digit_rows
+    channel = NoiseInjectedDIM(2, noise_scale=0.2, random_state=0).fit(train)
+    separable = NoiseInjectedDIM(
+        2, noise_scale=0.2, critic="separable", random_state=0
+    ).fit(train)
+    assert channel.score(test) > separable.score(test)
+
+
+def test_score_cannot_exceed_the_log_of_the_batch(cancer):
+    train, test = cancer
+    dim = quick(noise_scale=0.001, batch_size=16, max_iter=30).fit(train)
+    assert dim.score(test) <= np.log(16)
+    assert dim.score(test[:4]) <= np.log(4)
+
+
+def test_views_make_the_codes_forget_what_they_change(digit_rows):
+    train, test = digit_rows
+    rng = np.random.default_rng(0)
+
+    def drift(dim):
+        codes, noisy = (
+            dim.transform(test),
+            dim.transform(test + rng.normal(0, 3, test.shape)),
+        )
+        return np.mean((codes - noisy) ** 2)
+
+    plain = NoiseInjectedDIM(4, random_state=0).fit(train)
+    robust = NoiseInjectedDIM(4, views=add_noise, random_state=0).fit(train)
+    assert drift(robust) < 0.7 * drift(plain)
+
+
+# What a scikit-learn user does
+
+
+def test_fitted_attributes(cancer):
+    train, _ = cancer
+    frame = pd.DataFrame(train).add_prefix("x")
+    dim = quick().fit(frame)
+    assert dim.n_features_in_ == 30
+    assert list(dim.feature_names_in_[:2]) == ["x0", "x1"]
+    assert dim.n_iter_ == len(dim.information_curve_) == 3
+    assert dim.batch_size_ == 256
+    assert list(dim.get_feature_names_out()) == [
+        "noiseinjecteddim0",
+        "noiseinjecteddim1",
+    ]
+    out = dim.set_output(transform="pandas").transform(frame)
+    assert list(out.columns) == list(dim.get_feature_names_out())
+
+
+def test_auto_noise_depends_on_batch_and_width():
+    X = np.random.default_rng(0).normal(size=(600, 3))
+    scales = {
+        (d, b): quick(n_components=d, batch_size=b, max_iter=1).fit(X).noise_scale_
+        for d in (2, 16)
+        for b in (64, 512)
+    }
+    assert scales[2, 512] < scales[2, 64]
+    assert scales[2, 64] < scales[16, 64]
+
+
+def test_pipeline_and_grid_search_without_labels(digit_rows):
+    train, _ = digit_rows
+    pipe = make_pipeline(StandardScaler(), quick(max_iter=10))
+    grid = {"noiseinjecteddim__noise_scale": [0.3, 3.0]}
+    search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(train)
+    # Less noise lets more through; all else is equal.
+    assert search.best_params_ == {"noiseinjecteddim__noise_scale": 0.3}
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_before_a_classifier_and_an_outlier_detector(digit_rows):
+    X, y = load_digits(return_X_y=True)
+    make_pipeline(quick(), IsolationForest(n_estimators=5)).fit(X).predict(X)
+    classify = make_pipeline(
+        NoiseInjectedDIM(16, random_state=0), LogisticRegression(max_iter=1000)
+    )
+    assert classify.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.6
+
+
+def test_images_in_every_form_give_the_same_codes(digit_images):
+    images, _ = digit_images
+    codes = quick(max_iter=1).fit_transform(images)
+    first = quick(max_iter=1).fit_transform(images.transpose(0, 3, 1, 2))
+    rows = images.reshape(len(images), -1)
+    flat = quick(max_iter=1, image_shape=(8, 8)).fit_transform(rows)
+    as_float = quick(max_iter=1).fit_transform(images.astype(np.float32))
+    for other in (first, flat, as_float):
+        np.testing.assert_allclose(other, codes, atol=1e-4)
+
+
+def test_convolutional_encoder_is_the_default_for_images(digit_images):
+    images, test = digit_images
+    dim = NoiseInjectedDIM(4, random_state=0, max_iter=4).fit(images)
+    assert any(weight.ndim == 4 for weight in dim._state["weights"].values())
+    assert dim.transform(test).dtype == np.float32
+    search = GridSearchCV(quick(), {"n_components": [1, 2]}, cv=2)
+    assert search.fit(images[:200]).transform(test).shape[1] in (1, 2)
+
+
+@pytest.mark.parametrize("make", [lambda: TinyNet((64,), 2), lambda: TinyNet])
+def test_own_encoder(digit_rows, make):
+    train, test = digit_rows
+    dim = quick(encoder=make())
+    before = torch.random.get_rng_state()
+    codes = dim.fit(train).transform(test)
+    np.testing.assert_array_equal(codes, dim.fit(train).transform(test))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert codes.shape == (len(test), 2)
+
+
+def test_own_module_is_copied_not_trained(digit_rows):
+    module = TinyNet((64,), 2)
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    quick(encoder=module).fit(digit_rows[0])
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def test_early_stopping_records_validation(cancer):
+    train, _ = cancer
+    dim = quick(early_stopping=True, max_iter=300, n_iter_no_change=2)
+    dim.fit(train)
+    assert len(dim.validation_information_curve_) == dim.n_iter_ < 300
+    dim.set_params(early_stopping=False, max_iter=2).fit(train)
+    assert not hasattr(dim, "validation_information_curve_")
+
+
+# Small and awkward data
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform"])
+@pytest.mark.parametrize(
+    ("shape", "d"), [((2, 1), 1), ((2, 3), 8), ((7, 1), 5), ((33, 4), 2)]
+)
+def test_small_data(shape, d, law):
+    X = np.random.default_rng(0).normal(size=shape)
+    dim = quick(n_components=d, output_distribution=law, batch_size=32, max_iter=5)
+    codes = dim.fit_transform(X)
+    assert codes.shape == (shape[0], d)
+    assert np.isfinite(codes).all() and np.isfinite(dim.score(X))
+    assert dim.transform(X[:1]).shape == (1, d)
+
+
+@pytest.mark.parametrize("encoder", ["conv", "mlp"])
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (5, 2, 3, 1), (3, 3, 9, 9)])
+def test_small_images(shape, encoder):
+    images = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    assert np.isfinite(quick(encoder=encoder).fit_transform(images)).all()
+
+
+def test_constant_columns_and_wild_scales_do_no_harm(cancer):
+    train, test = cancer
+    rng = np.random.default_rng(0)
+    factor = 10.0 ** rng.integers(-30, 30, 30)
+    wild = [
+        np.column_stack([part * factor, np.full(len(part), 1e6)]) for part in cancer
+    ]
+    codes = quick().fit(train).transform(test)
+    # Columns are scaled first, so that a constant one and units change nothing but
+    # the initial weights' draw, which here has one column more.
+    other = quick().fit(wild[0]).transform(wild[1])
+    assert np.isfinite(other).all()
+    assert other.std(0) == pytest.approx(codes.std(0), abs=0.3)
+    wild[1][:, -1] = -5.0
+    np.testing.assert_array_equal(quick().fit(wild[0]).transform(wild[1]), other)
+
+
+def test_constant_data_gives_constant_codes():
+    codes = quick().fit_transform(np.ones((40, 3)))
+    assert (codes == 0).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X: np.asfortranarray(X),
+        lambda X: X[::-1][::-1],
+        lambda X: X.astype(">f8"),
+        lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    ],
+)
+def test_memory_layout_does_not_matter(cancer, change):
+    train, _ = cancer
+    expected = quick().fit_transform(train)
+    changed = change(train)
+    changed.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(quick().fit_transform(changed), expected)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.array([[1.0, np.nan], [0, 1]]), ValueError, "contains NaN"),
+        (np.array([[1.0, np.inf], [0, 1]]), ValueError, "infinity"),
+        (np.array([["a", "b"], ["c", "d"]]), ValueError, "could not convert|numeric"),
+        (sparse.eye(4).tocsr(), TypeError, "[Ss]parse"),
+        (np.ones((4, 2), complex), ValueError, "Complex data"),
+        (np.empty((0, 3)), ValueError, "0 sample"),
+        (np.empty((3, 0)), ValueError, "0 feature"),
+        (np.ones((1, 3)), ValueError, "minimum of 2"),
+        (np.ones(5), ValueError, "1D array"),
+        (np.ones((4, 5, 6)), ValueError, "dim 3"),
+        (np.full((4, 8, 8, 1), np.nan), ValueError, "contains NaN"),
+    ],
+)
+def test_bad_data(X, error, message):
+    with pytest.raises(error, match=message):
+        quick().fit(X)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_components": 0}, "'n_components' parameter"),
+        ({"noise_scale": 0}, "'noise_scale' parameter"),
+        ({"output_distribution": "cauchy"}, "'output_distribution' parameter"),
+        ({"encoder": "resnet"}, "'encoder' parameter"),
+        ({"encoder": "conv"}, "needs images"),
+        ({"hidden_layer_sizes": (8, 0)}, "integers above 0"),
+        ({"hidden_layer_sizes": (8, 2.5)}, "integers above 0"),
+        ({"image_shape": (8, 9)}, "asks for 72 values"),
+        ({"image_shape": (8,)}, "'image_shape' parameter"),
+        ({"image_shape": (8, "8")}, "'image_shape' parameter"),
+        ({"image_shape": (-8, -8)}, "'image_shape' parameter"),
+        ({"device": "abacus"}, "'device' parameter"),
+        ({"encoder": torch.nn.Linear(64, 5)}, r"tensor of shape \(2, 2\)"),
+        ({"encoder": torch.nn.Linear(63, 2)}, "encoder failed"),
+        ({"views": lambda x, g: x[:, :3]}, r"tensor of shape \(2, 64\)"),
+    ],
+)
+def test_bad_parameters_are_named_and_leave_a_fitted_estimator(
+    digit_rows, params, message
+):
+    train, test = digit_rows
+    dim = quick().fit(train)
+    codes, score = dim.transform(test), dim.score(test)
+    with pytest.raises(ValueError, match=message):
+        dim.set_params(**params).fit(np.round(train, 1)[:, ::-1])
+    dim.set_params(device="auto")  # the one parameter that transform reads too
+    np.testing.assert_array_equal(dim.transform(test), codes)
+    assert dim.score(test) == score
+
+
+def test_failed_fit_of_other_data_leaves_a_fitted_estimator(cancer, digit_rows):
+    dim = quick().fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+    with pytest.raises(ValueError, match="needs images"):
+        dim.set_params(encoder="conv").fit(cancer[0])
+    assert dim.n_features_in_ == 64
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
+
+
+def test_error_during_training_leaves_a_fitted_estimator(digit_rows):
+    train, test = digit_rows
+    dim = quick().fit(train)
+    codes = dim.transform(test)
+    with pytest.raises(ZeroDivisionError):
+        dim.set_params(views=halve_after(5, ZeroDivisionError())).fit(train)
+    np.testing.assert_array_equal(dim.transform(test), codes)
+
+
+def test_divergence_is_an_error_and_leaves_a_fitted_estimator(digit_rows):
+    train, test = digit_rows
+    dim = quick().fit(train)
+    codes = dim.transform(test)
+    with pytest.raises(ValueError, match="Training diverged"):
+        dim.set_params(learning_rate_init=1e30).fit(train)
+    np.testing.assert_array_equal(dim.transform(test), codes)
+
+
+def test_transform_checks_width_and_image_shape(digit_rows, digit_images):
+    rows, images = digit_rows[0], digit_images[0]
+    with pytest.raises(ValueError, match=r"63 features.*64 features"):
+        quick().fit(rows).transform(rows[:, 1:])
+    with pytest.raises(ValueError, match=r"\(7, 8, 1\).*fitted on \(8, 8, 1\)"):
+        quick().fit(images).transform(images[:, 1:])
+    with pytest.raises(ValueError, match=r"\(8, 8, 1\).*\(4, 16\)"):
+        quick(image_shape=(4, 16)).fit(images)
+    with pytest.raises(NotFittedError):
+        quick().transform(rows)
+
+
+def test_early_stopping_needs_rows():
+    with pytest.raises(ValueError, match="at least 2 rows to train on"):
+        quick(early_stopping=True).fit(np.ones((3, 2)))
+
+
+# Warnings
+
+
+def test_saturated_bound_warns_and_says_what_to_change(cancer):
+    dim = quick(noise_scale=0.01, batch_size=8, max_iter=30)
+    with pytest.warns(ConvergenceWarning, match="raise 'noise_scale' or 'batch_size'"):
+        dim.fit(cancer[0])
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform"])
+def test_defaults_do_not_warn(cancer, law):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        NoiseInjectedDIM(output_distribution=law, random_state=0).fit(cancer[0])
+
+
+def test_interrupted_fit_warns_and_is_usable(digit_rows):
+    train, test = digit_rows
+    interrupted_once = halve_after(10, KeyboardInterrupt(), once=True)
+    dim = quick(views=interrupted_once, max_iter=50)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 50"):
+        dim.fit(train)
+    assert dim.n_iter_ == 2
+    codes = dim.transform(train)
+    assert codes.std(0) == pytest.approx(1, abs=1e-3)
+    assert np.isfinite(dim.score(test))
+
+
+def test_tol_not_met_warns(cancer):
+    with pytest.warns(ConvergenceWarning, match="max_iter=2"):
+        quick(max_iter=2, tol=0.0).fit(cancer[0])
+
+
+# Reproducible, and nobody else's business
+
+
+def test_same_seed_same_bits_other_seed_other_codes(cancer):
+    one, two, three = (
+        quick(random_state=seed).fit_transform(cancer[0]) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, two)
+    assert abs(one - three).max() > 0.1
+
+
+def test_global_state_is_untouched(cancer):
+    def state():
+        return (
+            torch.random.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002
+            random.getstate(),
+            torch.get_num_threads(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+        )
+
+    before = state()
+    quick(verbose=False).fit(cancer[0]).score(cancer[1])
+    assert state() == before
+
+
+def test_torch_settings_of_the_caller_do_not_reach_inside(cancer):
+    expected = quick().fit_transform(cancer[0])
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.device("meta"):
+            codes = quick().fit_transform(cancer[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(codes, expected)
+
+
+def test_pickle_gives_the_same_codes_and_loads_without_torch(cancer, tmp_path):
+    dim = quick().fit(cancer[0])
+    codes = dim.transform(cancer[1])
+    copy = pickle.loads(pickle.dumps(dim))
+    np.testing.assert_array_equal(copy.transform(cancer[1]), codes)
+    path = tmp_path / "dim.pickle"
+    path.write_bytes(pickle.dumps(dim))
+    code = f"import pickle, sys; pickle.load(open({str(path)!r}, 'rb')); "
+    code += "print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_parameters_changed_after_fit_do_not_change_the_fitted_model(cancer):
+    dim = quick().fit(cancer[0])
+    codes, score = dim.transform(cancer[1]), dim.score(cancer[1])
+    dim.set_params(output_distribution="uniform", n_components=5, noise_scale=9.0)
+    np.testing.assert_array_equal(dim.transform(cancer[1]), codes)
+    assert dim.score(cancer[1]) == score
+
+
+def test_verbose_prints_information(cancer, capsys):
+    quick(verbose=True, max_iter=2).fit(cancer[0])
+    assert "Epoch 2/2, information = " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_forked_workers_do_not_hang(cancer, tmp_path):
+    # Fork after torch has computed on several threads, which is what joblib's
+    # multiprocessing backend does.
+    code = """
+import numpy as np, torch
+from joblib import parallel_config
+from sklearn.model_selection import cross_val_score
+from skdim import NoiseInjectedDIM
+torch.set_num_threads(2)
+X = np.random.default_rng(0).normal(size=(3000, 50))
+dim = NoiseInjectedDIM(2, max_iter=1, random_state=0).fit(X)
+with parallel_config("multiprocessing", n_jobs=2):
+    print(np.isfinite(cross_val_score(dim, X, cv=2)).all())
+"""
+    script = tmp_path / "fork.py"
+    script.write_text(code)
+    run = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout.strip() == "True", run.stderr
