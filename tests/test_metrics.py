@@ -31,7 +31,7 @@ def test_dependence_is_seen_though_every_column_is_right(distance, law):
 def test_sliced_wasserstein_of_a_shift():
     # Along a direction p the distance of N(m, I) to N(0, I) is |p.m|; its mean square
     # over directions is |m|^2 / d.
-    Z = np.random.default_rng(0).normal(size=(5000, 2)) + [3.0, 4.0]
+    Z = np.random.default_rng(0).normal([3.0, 4.0], size=(5000, 2))
     distance = metrics.sliced_wasserstein_distance(Z, n_projections=500)
     assert distance == pytest.approx(np.sqrt(25 / 2), rel=0.05)
 
