@@ -43,7 +43,7 @@ def multilayer_perceptron(
     """Return linear layers of the given sizes, each followed by a ReLU."""
     layers = nn.Sequential()
     for size in sizes:
-        layers.append(linear(n_in, size, generator)).append(nn.ReLU())
+        layers.append(linear(n_in, size, generator)).append(nn.ReLU(inplace=True))
         n_in = size
     return layers
 
@@ -77,7 +77,7 @@ def convolutional(
     for index, size in enumerate(sizes):
         stride = 2 if min(height, width) > (16 if index == 0 else 2) else 1
         stages.append(_conv(n_channels, size, stride, generator))
-        stages.append(nn.BatchNorm2d(size, **_PLAIN)).append(nn.ReLU())
+        stages.append(nn.BatchNorm2d(size, **_PLAIN)).append(nn.ReLU(inplace=True))
         n_channels, height, width = size, -(-height // stride), -(-width // stride)
     n_flat = n_channels * height * width
     return nn.Sequential(stages, nn.Flatten(), linear(n_flat, n_components, generator))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,8 +14,12 @@ from torch.nn import functional as F
 
 from ._channels import Channel
 from ._encoders import ENCODERS
+from ._runtime import batches, take
 
 __all__ = ["InputLayer", "Network", "NetworkSpec", "Normalizer", "build_network"]
+
+
+_FAR = 1e9  # in deviations; the square is still a number in single precision
 
 
 @dataclass(frozen=True)
@@ -70,38 +75,36 @@ class InputLayer(nn.Module):
         self.register_buffer("mean", torch.zeros(shape, **plain))
         self.register_buffer("inverse_scale", torch.ones(shape, **plain))
 
-    def fit(self, rows: np.ndarray, chunks: list[slice]) -> None:
+    def fit(self, rows: np.ndarray) -> None:
         """Set mean and scale from all rows, in two passes of double precision."""
-        axes = [i + 1 for i, size in enumerate(self.mean.shape) if size == 1]
-        axes = (0, *(axes if self.is_image else []))
-        count = len(rows) * np.prod(self.row_shape) / self.mean.numel()
+        shape = self.mean.shape
+        axes = [0, *(1 + axis for axis, size in enumerate(shape) if size == 1)]
+        count = len(rows) * math.prod(self.row_shape) / self.mean.numel()
+        chunks = batches(len(rows), 8 * rows.shape[1])
 
-        def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-            parts = (rows[c].reshape(-1, *self.row_shape) for c in chunks)
-            sums = (
-                of(p.astype(np.float64, order="C")).sum(axes, keepdims=True)
-                for p in parts
-            )
-            return sum(sums)[0]
+        def total(of: Callable[[Tensor], Tensor]) -> Tensor:
+            parts = (take(rows, chunk).reshape(-1, *self.row_shape) for chunk in chunks)
+            return sum(of(x.double()).sum(axes if self.is_image else 0) for x in parts)
 
-        mean = total(lambda x: x) / count
-        deviation = np.sqrt(total(lambda x: np.square(x - mean)) / count)
+        mean = (total(lambda x: x) / count).reshape(shape)
+        squares = total(lambda x: (x - mean).square_())
+        deviation = (squares / count).sqrt().reshape(shape)
         # A constant column has a deviation of rounding errors only.
-        rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-        varies = deviation > np.maximum(rounding, np.finfo(np.float64).tiny)
-        self.mean.copy_(torch.from_numpy(mean))
-        inverse = np.divide(1, deviation, where=varies, out=np.zeros_like(deviation))
-        self.inverse_scale.copy_(torch.from_numpy(inverse))
+        rounding = 10 * torch.finfo(torch.float64).eps * mean.abs()
+        varies = deviation > rounding.clamp_min(torch.finfo(torch.float64).tiny)
+        self.mean.copy_(mean)
+        self.inverse_scale.copy_(torch.where(varies, 1 / deviation, 0))
 
     def forward(self, rows: Tensor) -> Tensor:
         x = rows.reshape(-1, *self.row_shape)
         z = (x - self.mean).mul_(self.inverse_scale)
         if not self.is_image:
+            z.clamp_(-_FAR, _FAR)
             return z.mul_((z / 3).square_().add_(1).rsqrt_())
         return z if self.channels_first else z.permute(0, 3, 1, 2)
 
 
-_EPS = 1e-5
+_EPS = 1e-5  # of batch norm
 
 
 class Normalizer(nn.Module):

@@ -22,7 +22,8 @@ def infonce(scores: Tensor) -> Tensor:
     Equation (10) of Poole et al., arXiv 1905.06922, with the candidates in the rows:
     there the best critic is ``log p(y | u)`` itself, whatever the law of ``y``.
     """
-    return math.log(len(scores)) + torch.log_softmax(scores, dim=0).diagonal().mean()
+    log_posterior = torch.log_softmax(scores.T, dim=1)
+    return math.log(len(scores)) + log_posterior.diagonal().mean()
 
 
 @dataclass(frozen=True)

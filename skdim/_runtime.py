@@ -58,7 +58,9 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
         yield
 
 
-def take(rows: np.ndarray, index: np.ndarray | slice, device: torch.device) -> Tensor:
+def take(
+    rows: np.ndarray, index: np.ndarray | slice, device: torch.device | str = "cpu"
+) -> Tensor:
     """Copy some rows to a tensor.
 
     The copy is what makes read-only, memory-mapped and reversed arrays work.

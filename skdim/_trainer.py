@@ -59,7 +59,7 @@ def train(
     with sandbox(gradients=True, global_seed=global_seed):
         generator = seeded_generator(config.seed)
         model = InfoMax(config.model, generator)
-        model.network.input.fit(rows, batches(*rows.shape))
+        model.network.input.fit(rows)
         model.network.input.to(torch_type(rows))
         model.to(config.device)
         check_user_code(model, rows, config.device)
