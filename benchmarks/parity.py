@@ -5,6 +5,7 @@ critic, MLP): scaling statistics, training, statistics at the end, information a
 end.  The two run in turn, so that a machine whose speed drifts does not decide.
 """
 
+import itertools
 import math
 import time
 
@@ -77,31 +78,34 @@ def plain_transform(codes_of, X):
         return torch.cat([codes_of(part) for part in torch.from_numpy(X).split(1337)])
 
 
-def matrix_product_seconds(steps):
-    """Time of the matrix products of one training run, and nothing else."""
-    widths = [784, *SIZES, D]
-    total = 0.0
-    for layer, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
-        x, w, g = torch.randn(BATCH, n_in), torch.randn(n_out, n_in), None
+def training_products():
+    """Yield each matrix product of one training step, and its operations."""
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise([784, *SIZES, D])):
+        x, w = torch.randn(BATCH, n_in), torch.randn(n_out, n_in)
         g = torch.randn(BATCH, n_out)
-        products = [lambda x=x, w=w: x @ w.T, lambda x=x, g=g: g.T @ x]
+        operations = 2 * BATCH * n_in * n_out
+        yield operations, lambda x=x, w=w: x @ w.T
+        yield operations, lambda x=x, g=g: g.T @ x
         if layer:
-            products.append(lambda w=w, g=g: g @ w)
-        for product in products:
-            total += best_seconds(product, repeats=steps)
-    return total
+            yield operations, lambda w=w, g=g: g @ w
 
 
-def best_seconds(product, repeats, rounds=5):
-    """Smallest of a few measurements: the machine's rate, not its neighbours'."""
-    product()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(repeats // rounds):
-            product()
-        times.append((time.perf_counter() - start) * rounds)
-    return min(times)
+def product_rate(steps):
+    """Operations per second of the products of training, and nothing else."""
+    total, operations = 0.0, 0
+    for count, product in training_products():
+        product()
+        total += seconds(lambda p=product: [p() for _ in range(steps)])[0]
+        operations += count * steps
+    return operations / total
+
+
+def fit_operations(n_rows):
+    """Operations of the matrix products of ``fit``: training, then statistics."""
+    steps = EPOCHS * (n_rows // BATCH)
+    per_step = sum(count for count, _ in training_products())
+    per_row = sum(2 * n * m for n, m in itertools.pairwise([784, *SIZES, D]))
+    return steps * per_step + (n_rows + 20 * BATCH) * per_row
 
 
 def seconds(call):
@@ -111,41 +115,48 @@ def seconds(call):
     return time.perf_counter() - start, result
 
 
+def measure(X, cancer, seed):
+    """Run everything once, each thing next to what it is compared with."""
+    dim = NoiseInjectedDIM(
+        D,
+        noise_scale=SIGMA,
+        encoder="mlp",
+        image_shape=(28, 28),
+        hidden_layer_sizes=SIZES,
+        batch_size=BATCH,
+        max_iter=EPOCHS,
+        random_state=seed,
+    )
+    rate_before = product_rate(100)
+    fit, _ = seconds(lambda: dim.fit(X))
+    rate_after = product_rate(100)
+    plain, codes_of = seconds(lambda: plain_fit(X))
+    transform, _ = seconds(lambda: dim.transform(X))
+    forward, _ = seconds(lambda: plain_transform(codes_of, X))
+    table, _ = seconds(lambda: NoiseInjectedDIM(random_state=seed).fit(cancer))
+    rate = fit_operations(len(X)) / fit
+    return {
+        "seed": seed,
+        "fit_seconds": fit,
+        "fit_to_plain": fit / plain,
+        "product_gflops": (rate_before + rate_after) / 2e9,
+        "fit_to_product_rate": 2 * rate / (rate_before + rate_after),
+        "transform_to_forward": transform / forward,
+        "breast_cancer_seconds": table,
+    }
+
+
 def main():
     """Run everything and save it."""
     args = arguments(__doc__, seeds=5)
     X, _ = mnist(args.data)
     X = X.astype(np.float32)
+    cancer, _ = load_breast_cancer(return_X_y=True)
+    measure(X[:5000], cancer, 0)  # warm up
     rows = []
     for seed in range(args.seeds):
-        dim = NoiseInjectedDIM(
-            D,
-            noise_scale=SIGMA,
-            encoder="mlp",
-            image_shape=(28, 28),
-            hidden_layer_sizes=SIZES,
-            batch_size=BATCH,
-            max_iter=EPOCHS,
-            random_state=seed,
-        )
-        fit, _ = seconds(lambda dim=dim: dim.fit(X))
-        plain, codes_of = seconds(lambda: plain_fit(X))
-        transform, _ = seconds(lambda dim=dim: dim.transform(X))
-        forward, _ = seconds(lambda codes_of=codes_of: plain_transform(codes_of, X))
-        products = matrix_product_seconds(EPOCHS * (len(X) // BATCH))
-        cancer, _ = load_breast_cancer(return_X_y=True)
-        table, _ = seconds(lambda s=seed: NoiseInjectedDIM(random_state=s).fit(cancer))
-        row = {
-            "seed": seed,
-            "fit": fit,
-            "plain_fit": plain,
-            "transform": transform,
-            "plain_forward": forward,
-            "matrix_products": products,
-            "breast_cancer_fit": table,
-        }
-        rows.append(row)
-        print({k: round(v, 3) for k, v in row.items()}, flush=True)
+        rows.append(measure(X, cancer, seed))
+        print({k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
     save("parity", rows)
 
 

@@ -19,6 +19,7 @@ from ._runtime import batches, take
 __all__ = ["InputLayer", "Network", "NetworkSpec", "Normalizer", "build_network"]
 
 
+_OUTLIER_BOUND = 3.0  # in deviations
 _FAR = 1e9  # in deviations; the square is still a number in single precision
 
 
@@ -100,7 +101,7 @@ class InputLayer(nn.Module):
         z = (x - self.mean).mul_(self.inverse_scale)
         if not self.is_image:
             z.clamp_(-_FAR, _FAR)
-            return z.mul_((z / 3).square_().add_(1).rsqrt_())
+            return z.mul_((z / _OUTLIER_BOUND).square_().add_(1).rsqrt_())
         return z if self.channels_first else z.permute(0, 3, 1, 2)
 
 
