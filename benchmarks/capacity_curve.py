@@ -13,7 +13,7 @@ from skdim import NoiseInjectedDIM
 from skdim.metrics import kolmogorov_smirnov_distance
 
 FIGURE = Path(__file__).parent.parent / "docs" / "images" / "capacity_curve.png"
-SCALES = [0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5, 0.7, 1.0]
+SCALES = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0]
 BATCH = 512
 
 

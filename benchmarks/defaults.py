@@ -49,6 +49,8 @@ def variants():
         yield "steps", steps, {"steps": steps}
     for batch in (64, 128, 256, 512):
         yield "batch_size", batch, {"batch": batch}
+    for alpha in (1e-4, 0.1, 1.0, 2.0, 4.0):
+        yield "alpha", alpha, {"alpha": alpha}
     for rate in (1e-3, 3e-3, 1e-2):
         yield "learning_rate_init", rate, {"learning_rate_init": rate}
     for sizes in ((128,), (128, 128), (256, 256)):

@@ -46,7 +46,7 @@ def plain_fit(X):
     scale = 1 / rows.double().std().float()
     steps = EPOCHS * (len(rows) // BATCH)
     optimizer = torch.optim.AdamW(
-        encoder.parameters(), 3e-3, weight_decay=1e-4, fused=True
+        encoder.parameters(), 3e-3, weight_decay=1.0, fused=True
     )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 3e-3, total_steps=steps + 1, pct_start=0.15

@@ -3,9 +3,14 @@
 Run with ``make demo``.  Every number is of rows that were not seen in training.
 """
 
+import argparse
+import json
+import os
+import platform
 import time
-import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -124,7 +129,8 @@ def draw_codes(axes, codes):
         share = 1 - np.exp(-(radius**2) / 2)
         inside = (np.hypot(*codes[:, :2].T) < radius).mean()
         label = f"{inside:.0%} inside ({share:.0%} expected)"
-        axes.text(0, -radius, label, ha="center", va="bottom", fontsize=7)
+        white = {"facecolor": "white", "alpha": 0.8, "pad": 1, "lw": 0}
+        axes.text(0, -radius, label, ha="center", va="top", fontsize=7, bbox=white)
     axes.set(xlim=(-4, 4), ylim=(-4, 4), xlabel="component 1", ylabel="component 2")
     axes.set_aspect("equal")
 
@@ -143,11 +149,61 @@ def draw_slices(axes, codes):
 
 def draw_information(axes, dim, held_out):
     """Draw the training curve under its ceiling."""
-    axes.plot(np.arange(1, dim.n_iter_ + 1), dim.information_curve_, label="training")
+    width = max(1, dim.n_iter_ // 25)
+    mean = np.convolve(dim.information_curve_, np.ones(width) / width, "valid")
+    axes.plot(np.arange(len(mean)) + width, mean, label=f"training, {width} epochs")
     axes.axhline(dim.capacity_, color="k", ls="--", label="capacity")
     axes.plot(dim.n_iter_, held_out, "o", color="C1", label="held out, at the end")
     axes.set(xlabel="epoch", ylabel="information (nats)", ylim=(0, 1.1 * dim.capacity_))
     axes.legend(fontsize=7)
+
+
+def run(case, column):
+    """Fit, judge and draw one case; return its numbers."""
+    train, test = train_test_split(
+        case.X, test_size=0.4, random_state=0, stratify=case.y
+    )
+    start = time.perf_counter()
+    dim = NoiseInjectedDIM(random_state=0).fit(train)
+    seconds = time.perf_counter() - start
+    codes, held_out = dim.transform(test), dim.score(test)
+    column[0].set_title(case.name)
+    draw_codes(column[0], codes)
+    draw_slices(column[1], codes)
+    draw_information(column[2], dim, held_out)
+    return {
+        "name": case.name,
+        "rows": len(train),
+        "held out": len(test),
+        "seconds": seconds,
+        "information": held_out,
+        "capacity": dim.capacity_,
+        "distance": matches(dim, train, test),
+        "accuracy": accuracies(case),
+        "auroc": outlier_aurocs(case),
+    }
+
+
+def show(numbers):
+    """Print the numbers of one case."""
+    print(f"\n{numbers['name']}")
+    print(
+        f"  {numbers['rows']} rows to train on, {numbers['held out']} held out; fit in "
+        f"{numbers['seconds']:.1f} s"
+    )
+    print(
+        f"  held-out information: {numbers['information']:.2f} nats of a capacity of "
+        f"{numbers['capacity']:.2f}"
+    )
+    titles = {
+        "distance": "distance to N(0, I) / that of a true sample",
+        "accuracy": "accuracy of logistic regression",
+        "auroc": "AUROC of isolation forest",
+    }
+    for key, title in titles.items():
+        print(f"  {title}")
+        for name, value in numbers[key].items():
+            print(f"    {name:20s} {value:6.3f}")
 
 
 def main():
@@ -157,38 +213,25 @@ def main():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    warnings.filterwarnings("error", module="skdim")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    path = parser.parse_args().json
     figure, axes = plt.subplots(3, 3, figsize=(11, 10), layout="constrained")
+    results = []
     for column, case in zip(axes.T, cases(), strict=True):
-        train, test = train_test_split(
-            case.X, test_size=0.4, random_state=0, stratify=case.y
-        )
-        start = time.perf_counter()
-        dim = NoiseInjectedDIM(random_state=0).fit(train)
-        seconds = time.perf_counter() - start
-        codes, held_out = dim.transform(test), dim.score(test)
-        print(f"\n{case.name}: {len(train)} rows to train on, {len(test)} held out")
-        print(
-            f"  fit in {seconds:.1f} s; held-out information {held_out:.2f} nats of a "
-            f"capacity of {dim.capacity_:.2f}"
-        )
-        lines = {
-            "distance to N(0, I), times the floor of a true sample": matches(
-                dim, train, test
-            ),
-            "accuracy of logistic regression": accuracies(case),
-            "AUROC of isolation forest": outlier_aurocs(case),
-        }
-        for title, values in lines.items():
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-            print(f"  {title}: {shown}")
-        column[0].set_title(case.name)
-        draw_codes(column[0], codes)
-        draw_slices(column[1], codes)
-        draw_information(column[2], dim, held_out)
+        results.append(run(case, column))
+        show(results[-1])
     figure.suptitle("Held-out codes of NoiseInjectedDIM() against N(0, I)")
     figure.savefig(PICTURE, dpi=110)
     print(f"\nwrote {PICTURE}")
+    if path:
+        machine = {
+            "command": "python examples/demo.py",
+            "cores": os.cpu_count(),
+            "torch": version("torch"),
+            "python": platform.python_version(),
+        }
+        path.write_text(json.dumps({**machine, "rows": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

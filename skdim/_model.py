@@ -74,7 +74,7 @@ class InfoMax(nn.Module):
         if self.spec.view is None:
             sent = code = self.network.code(inputs)
         else:
-            view = self.spec.view(inputs, generator)
+            view = self.spec.view(inputs.clone(), generator)
             sent, code = self.network.code(torch.cat([inputs, view])).chunk(2)
         received = sent + self.channel.noise(sent, generator)
         return self.objective.bound(self.critic(code, received))

@@ -85,8 +85,9 @@ class NoiseInjectedDIM(BaseInfoMax):
     learning_rate_init : float, default=3e-3
         Peak learning rate of AdamW, under a one-cycle schedule over ``max_iter``.
 
-    alpha : float, default=1e-4
-        Decoupled weight decay.
+    alpha : float, default=1.0
+        Weight decay, decoupled as in AdamW: each step shrinks the weights by the
+        learning rate times ``alpha``.  A smoother encoder serves classifiers better.
 
     tol : float, default=None
         Stop when the information has not risen by more than ``tol`` nats for
@@ -203,7 +204,7 @@ class NoiseInjectedDIM(BaseInfoMax):
         batch_size="auto",
         max_iter="auto",
         learning_rate_init=3e-3,
-        alpha=1e-4,
+        alpha=1.0,
         tol=None,
         n_iter_no_change=10,
         early_stopping=False,
@@ -431,4 +432,4 @@ channels) or (n_samples, channels, height, width)
 
     @staticmethod
     def _warn_of(message):
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)

@@ -72,9 +72,10 @@ def train(
         model, rows, config.batch_size, config.seed, config.device, _MAX_BATCHES
     )
     result.weights = model.weights()
-    built_in = isinstance(config.model.network.encoder, str)
-    encoder = model.network.encoder.cpu()
-    result.encoder = config.model.network.encoder if built_in else encoder
+    result.encoder = config.model.network.encoder
+    if not isinstance(result.encoder, str):
+        model.zero_grad()
+        result.encoder = model.network.encoder.cpu()
     return result
 
 
@@ -196,8 +197,8 @@ def _validate(model: InfoMax, config: FitConfig, rows: np.ndarray) -> float:
 def _checked(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(
-            "Training diverged: the information bound is not finite; lower "
-            "'learning_rate_init' or raise 'noise_scale'."
+            f"Training diverged: the information or the codes became {value}; lower "
+            f"'learning_rate_init' or raise 'noise_scale'."
         )
     return value
 
@@ -255,4 +256,5 @@ def _fit_normalizer(
         square = square + outputs.T @ outputs
     mean = total / len(rows)
     covariance = square / len(rows) - torch.outer(mean, mean)
+    _checked(float(covariance.sum()))
     network.normalizer.fit(mean, covariance, len(rows))

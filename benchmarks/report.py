@@ -1,0 +1,175 @@
+"""Write the tables of docs/ and README.md from benchmarks/results/; --check compares.
+
+A table stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+FILES = ["README.md", "docs/results.md", "docs/defaults.md"]
+
+
+def load(name):
+    """Return one file of results."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def spread(values, digits=3):
+    """Return mean, lowest and highest as text."""
+    low, mean, high = min(values), np.mean(values), max(values)
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def table(header, rows):
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def how(results):
+    """Return the line that says how the numbers were made."""
+    n_seeds = len({row["seed"] for row in results["rows"] if "seed" in row})
+    seeds = f"{n_seeds} seeds; mean (lowest to highest); " if n_seeds else ""
+    return (
+        f"`{results['command']}`; {seeds}{results['cores']} cores, "
+        f"torch {results['torch']}, Python {results['python']}."
+    )
+
+
+def match():
+    """Held-out match on MNIST by law, critic and held-out set."""
+    results = load("match_mnist")
+    groups = {}
+    for row in results["rows"]:
+        key = row["law"], row["critic"], row["held out from"]
+        groups.setdefault(key, []).append(row)
+    rows = [
+        [
+            *(law, critic, held_out),
+            spread([row["KS"] for row in group], 4),
+            spread([row["SW2"] for row in group]),
+            spread([row["information"] for row in group], 2),
+            f"{group[0]['capacity']:.2f}",
+        ]
+        for (law, critic, held_out), group in groups.items()
+    ]
+    for law, floor in results["floors"].items():
+        values = f"{floor['KS']:.4f}", f"{floor['SW2']:.3f}"
+        rows.append([law, "*true sample*", "", *values, "", ""])
+    header = ["law", "critic", "held out from", "KS", "SW2", "information", "capacity"]
+    drift = f"Drift of the test file: {results['drift']:.3f} (a sample: 0.011)."
+    return "\n\n".join([table(header, rows), drift, how(results)])
+
+
+def capacity():
+    """Information of held-out rows against the capacity."""
+    results = load("capacity_curve")
+    groups = {}
+    for row in results["rows"]:
+        groups.setdefault((row["n_components"], row["noise_scale"]), []).append(row)
+    rows = [
+        [
+            *(d, scale, f"{group[0]['capacity']:.2f}"),
+            spread([row["information"] for row in group], 2),
+            spread([row["KS"] for row in group], 4),
+        ]
+        for (d, scale), group in groups.items()
+    ]
+    header = ["d", "noise_scale", "capacity", "information", "KS"]
+    return table(header, rows) + "\n\n" + how(results)
+
+
+PARITY = {
+    "fit_seconds": "`fit`, seconds",
+    "fit_to_plain": "`fit` / hand-written loop",
+    "fit_to_product_rate": "rate of `fit` / rate of the bare matrix products",
+    "transform_to_forward": "`transform` / bare forward pass",
+    "breast_cancer_seconds": "defaults on breast cancer (569 x 30), seconds",
+}
+
+
+def parity():
+    """Speed against plain torch."""
+    results = load("parity")
+    rows = []
+    for key, title in PARITY.items():
+        values = [row[key] for row in results["rows"]]
+        rows.append([title, f"{np.median(values):.2f}", spread(values, 2)])
+    return table(["", "median", "mean (range)"], rows) + "\n\n" + how(results)
+
+
+def defaults():
+    """Tabulate what each choice was worth."""
+    results = load("defaults")
+    rows = [
+        [
+            *(row["varied"], row["value"]),
+            *(f"{row[key]:.2f}" for key in ("match, median", "match, worst")),
+            *(f"{100 * row[key]:.1f}" for key in ("LR", "GNB")),
+        ]
+        for row in results["rows"]
+    ]
+    header = ["varied", "value", "match, median", "match, worst", "LR", "GNB"]
+    tables = "Tables: " + ", ".join(results["tables"]) + "."
+    return "\n\n".join([table(header, rows), tables, how(results)])
+
+
+def demo():
+    """Tabulate what ``make demo`` prints."""
+    results = load("demo")
+    rows = []
+    for row in results["rows"]:
+        information = f"{row['information']:.2f} of {row['capacity']:.2f}"
+        distances = [f"{value:.2f}" for value in row["distance"].values()]
+        accuracies = [f"{value:.3f}" for value in row["accuracy"].values()]
+        seconds = f"{row['seconds']:.1f}"
+        rows.append([row["name"], information, *distances, *accuracies, seconds])
+    methods = results["rows"][0]["distance"]
+    header = ["data", "information", *methods, "LR: inputs", "codes", "both", "fit, s"]
+    text = "Distance of held-out codes to N(0, I) as a multiple of a true sample's "
+    text += "(1 is perfect), and accuracy of logistic regression:"
+    return "\n\n".join([text, table(header, rows), how(results)])
+
+
+TABLES = {
+    "results": demo,
+    "match": match,
+    "capacity": capacity,
+    "parity": parity,
+    "defaults": defaults,
+}
+
+
+def render(text):
+    """Return the text with each table between its marks made afresh."""
+
+    def fill(found):
+        name = found[1]
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        return f"{begin}\n{TABLES[name]()}\n{end}"
+
+    return re.sub(r"<!-- (\w+):begin -->.*?<!-- \1:end -->", fill, text, flags=re.S)
+
+
+def main():
+    """Write the files, or say which are stale."""
+    stale = []
+    for name in FILES:
+        path = ROOT / name
+        old = path.read_text()
+        new = render(old)
+        if "--check" in sys.argv and new != old:
+            stale.append(name)
+        elif new != old:
+            path.write_text(new)
+    if stale:
+        sys.exit(f"stale tables in {stale}: run python benchmarks/report.py")
+
+
+if __name__ == "__main__":
+    main()
