@@ -3,7 +3,7 @@
 Importing this package does not import torch; the first ``fit`` does.
 """
 
-from . import metrics
+from . import _process, metrics  # noqa: F401 (_process notes who imported us)
 from ._noise_injected_dim import NoiseInjectedDIM
 from ._version import __version__
 

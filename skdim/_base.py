@@ -3,6 +3,7 @@
 This is the only file that imports private names of scikit-learn.
 """
 
+import math
 from contextlib import contextmanager
 from numbers import Integral
 
@@ -17,7 +18,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-__all__ = ["BaseInfoMax", "Interval", "StrOptions", "fit_context"]
+__all__ = ["BaseInfoMax", "Interval", "StrOptions", "fit_context", "is_count"]
 
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
@@ -29,8 +30,9 @@ class BaseInfoMax(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     """Base of estimators whose codes come from a trained torch model.
 
     A subclass trains in ``fit`` and then calls ``_publish``.  The fitted model is one
-    dict of plain values and numpy arrays: it holds no module, device or generator, so
-    that it can be pickled anywhere and read without torch.
+    dict of plain values and numpy arrays: it holds no device or generator and, but for
+    an encoder or a view of the user's own, no torch, so that it can be pickled anywhere
+    and read without torch.
     """
 
     def transform(self, X):
@@ -49,11 +51,11 @@ channels) or (n_samples, channels, height, width)
             for float32 and uint8 input.
         """
         check_is_fitted(self)
-        rows = self._validate_rows(X)
+        rows, _ = self._validate_rows(X)
         from ._model import transform
 
-        model, device = self._restore(rows)
-        return transform(model, rows, device)
+        with self._restored(rows) as (model, device):
+            return transform(model, rows, device)
 
     def score(self, X, y=None):
         """Return a lower bound on the information that the noisy codes keep about X.
@@ -75,23 +77,26 @@ channels) or (n_samples, channels, height, width)
             In nats; higher is better.
         """
         check_is_fitted(self)
-        rows = self._validate_rows(X, ensure_min_samples=2)
+        rows, _ = self._validate_rows(X, ensure_min_samples=2)
         from ._model import information
 
-        model, device = self._restore(rows)
-        state = self._state
-        return information(model, rows, state["batch_size"], state["seed"], device)
+        batch_size, seed = self._state["batch_size"], self._state["seed"]
+        with self._restored(rows) as (model, device):
+            return information(model, rows, batch_size, seed, device)
 
-    def _restore(self, rows):
+    @contextmanager
+    def _restored(self, rows):
         """Rebuild the model for rows of this type; cheap next to using it."""
-        from ._model import ModelSpec, restore
+        from ._model import ModelSpec, restored
         from ._network import NetworkSpec
         from ._runtime import resolve_device
 
         spec = dict(self._state["spec"])
         spec["network"] = NetworkSpec(**spec["network"])
+        spec, weights = ModelSpec(**spec), self._state["weights"]
         device = resolve_device(self.device)
-        return restore(ModelSpec(**spec), self._state["weights"], rows, device), device
+        with restored(spec, weights, rows, self._state["seed"], device) as model:
+            yield model, device
 
     def _publish(self, config, result):
         """Set the fitted model, in one statement."""
@@ -116,8 +121,19 @@ channels) or (n_samples, channels, height, width)
             raise
 
     def _validate_rows(self, X, *, reset=False, ensure_min_samples=1):
-        """Return X as checked rows; images are flattened."""
-        if getattr(X, "ndim", 2) == 4:
+        """Return X as checked rows, and the shape of its images or None.
+
+        Images are flattened.
+        """
+        if isinstance(X, (list, tuple)):
+            X = np.asarray(X)
+        ndim, shape = getattr(X, "ndim", 2), None
+        if ndim == 3:
+            raise ValueError(
+                f"Expected rows of 2 dimensions or images of 4. Got 3 dimensions, "
+                f"{tuple(X.shape)}; give images a channel axis with X[..., None]."
+            )
+        if ndim == 4:
             X = check_array(
                 X,
                 dtype=_DTYPES,
@@ -126,55 +142,60 @@ channels) or (n_samples, channels, height, width)
                 ensure_all_finite=False,
                 estimator=self,
             )
-            self._check_image_shape(X.shape[1:], reset)
-            X = X.reshape(len(X), np.prod(X.shape[1:]))
-        return validate_data(
+            shape = X.shape[1:]
+            self._check_image_shape(shape, reset)
+            X = X.reshape(len(X), math.prod(shape))
+        rows = validate_data(
             self,
             X,
             reset=reset,
             dtype=_DTYPES,
             ensure_min_samples=ensure_min_samples,
         )
+        return rows, shape
 
     def _check_image_shape(self, shape, reset):
         """Raise if images differ in shape from what was fitted or asked for."""
+        if reset and self.image_shape is None:
+            return
         if reset:
-            wanted, source = self.image_shape, "the 'image_shape' parameter is"
+            wanted, source = self._asked_image_shape(), "the 'image_shape' parameter is"
         else:
             wanted = self._state["spec"]["network"]["row_shape"]
             source = f"{type(self).__name__} was fitted on"
-        if wanted is not None and _as_image(wanted) != tuple(shape):
+        if wanted != tuple(shape):
+            is_table = len(wanted) == 1
+            source += " rows of shape" if is_table else ""
             raise ValueError(
-                f"X has images of shape {tuple(shape)}, but {source} {tuple(wanted)}; "
-                f"pass images of that shape."
+                f"X has images of shape {tuple(shape)}, but {source} {wanted}; pass "
+                f"{'rows' if is_table else 'images'} of that shape."
             )
 
-    def _row_shape(self, X, n_features):
+    def _row_shape(self, image_shape, n_features):
         """Return the shape of one row, and whether its channels come first."""
-        if getattr(X, "ndim", 2) == 4:
-            shape = tuple(X.shape[1:])
-        elif self.image_shape is not None:
-            shape = self._asked_image_shape()
-        else:
+        shape = image_shape
+        if shape is None and self.image_shape is None:
             return (n_features,), False
-        if np.prod(shape) != n_features:
+        if shape is None:
+            shape = self._asked_image_shape()
+        if math.prod(shape) != n_features:
             raise ValueError(
                 f"The 'image_shape' parameter {tuple(self.image_shape)} asks for "
-                f"{np.prod(shape)} values a row. Got rows of {n_features} instead; "
+                f"{math.prod(shape)} values a row. Got rows of {n_features} instead; "
                 f"correct 'image_shape' or pass images as a 4-D array."
             )
         return shape, shape[2] > _MOST_CHANNELS >= shape[0]
 
     def _asked_image_shape(self):
         """Return the 'image_shape' parameter as three numbers."""
-        shape = tuple(self.image_shape)
-        positive = all(isinstance(size, Integral) and size > 0 for size in shape)
-        if len(shape) not in (2, 3) or not positive:
+        shape = tuple(self.image_shape) if np.ndim(self.image_shape) == 1 else ()
+        if len(shape) not in (2, 3) or not all(map(is_count, shape)):
             raise ValueError(
                 f"The 'image_shape' parameter must be two or three integers above 0. "
                 f"Got {self.image_shape!r} instead."
             )
-        return _as_image(shape)
+        shape = tuple(int(size) for size in shape)
+        return shape if len(shape) == 3 else (*shape, 1)
 
     @property
     def _n_features_out(self):
@@ -189,7 +210,7 @@ channels) or (n_samples, channels, height, width)
         return tags
 
 
-def _as_image(shape):
-    """Return (height, width) with its one channel, other shapes as they are."""
-    shape = tuple(int(size) for size in shape)
-    return (*shape, 1) if len(shape) == 2 else shape
+def is_count(value):
+    """Return whether this is an integer above 0."""
+    integral = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
+    return integral and value > 0

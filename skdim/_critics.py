@@ -21,6 +21,7 @@ class ChannelCritic(nn.Module):
     excess variance (width, for the uniform law) is the one learned number.
     """
 
+    is_learned = False
     learning_rate_factor = 20.0  # one scalar, to settle while the encoder still moves
 
     def __init__(
@@ -43,6 +44,7 @@ class ChannelCritic(nn.Module):
 class SeparableCritic(nn.Module):
     """Inner product of two learned embeddings, ``g(u)^T h(y)``."""
 
+    is_learned = True
     learning_rate_factor = 1.0
     hidden_layer_sizes = (256, 256)
     n_embedding = 64

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +21,14 @@ __all__ = [
     "ModelSpec",
     "View",
     "information",
-    "restore",
+    "restored",
     "torch_type",
     "transform",
 ]
 
+
+# Added to the fitted seed: streams that must not be those of the weights and batches.
+NOISE, EVALUATION = 1, 2
 
 View = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -48,10 +52,10 @@ class ModelSpec:
         """The channel of the output distribution, at the chosen noise."""
         return CHANNELS[self.output_distribution](self.noise_scale)
 
-    @property
-    def has_user_code(self) -> bool:
-        """Whether a module or a function of the user's runs inside."""
-        return self.view is not None or not isinstance(self.network.encoder, str)
+    def global_seed(self, seed: int) -> int | None:
+        """Return ``seed`` if code of the user's runs inside, which may need it."""
+        own = self.view is not None or not isinstance(self.network.encoder, str)
+        return seed if own else None
 
 
 class InfoMax(nn.Module):
@@ -75,7 +79,8 @@ class InfoMax(nn.Module):
             sent = code = self.network.code(inputs)
         else:
             view = self.spec.view(inputs.clone(), generator)
-            sent, code = self.network.code(torch.cat([inputs, view])).chunk(2)
+            both = torch.cat([inputs, view])
+            sent, code = self.network.code(both, n_sent=len(inputs)).chunk(2)
         received = sent + self.channel.noise(sent, generator)
         return self.objective.bound(self.critic(code, received))
 
@@ -85,26 +90,31 @@ class InfoMax(nn.Module):
         return {name: value.detach().cpu().numpy() for name, value in state.items()}
 
 
-def restore(
+@contextmanager
+def restored(
     spec: ModelSpec,
     weights: dict[str, np.ndarray],
     rows: np.ndarray,
+    seed: int,
     device: torch.device,
-) -> InfoMax:
-    """Build a trained model that computes in the type of ``rows``."""
-    model = InfoMax(spec, generator=None)
-    state = {name: torch.tensor(value, device="cpu") for name, value in weights.items()}
-    model.load_state_dict(state, assign=True)
-    return model.to(device, torch_type(rows)).eval()
+) -> Iterator[InfoMax]:
+    """Build a trained model that computes in the type of ``rows``, in a sandbox."""
+    with sandbox(gradients=False, global_seed=spec.global_seed(seed)):
+        model = InfoMax(spec, generator=None)
+        state = {k: torch.tensor(v, device="cpu") for k, v in weights.items()}
+        model.load_state_dict(state, assign=True)
+        model.to(device, torch_type(rows)).eval()
+        if model.network.is_own_encoder:
+            model.network.encoder.float()
+        yield model
 
 
 def transform(model: InfoMax, rows: np.ndarray, device: torch.device) -> np.ndarray:
     """Return the codes of all rows, without noise."""
     n_components = model.spec.network.n_components
     codes = torch.empty((len(rows), n_components), dtype=torch_type(rows), device="cpu")
-    with sandbox(gradients=False):
-        for chunk in batches(*rows.shape):
-            codes[chunk] = model.network(take(rows, chunk, device)).cpu()
+    for chunk in batches(*rows.shape):
+        codes[chunk] = model.network(take(rows, chunk, device)).cpu()
     return codes.numpy()
 
 
@@ -126,9 +136,8 @@ def information(
     n_batches = -(-len(rows) // batch_size)
     order = np.random.default_rng(seed).permutation(len(rows))
     batched = np.resize(order, (n_batches, batch_size))[:max_batches]
-    generator = seeded_generator(seed, device)
-    global_seed = seed if model.spec.has_user_code else None
-    with sandbox(gradients=False, global_seed=global_seed):
+    generator = seeded_generator(seed + EVALUATION, device)
+    with sandbox(gradients=False, global_seed=model.spec.global_seed(seed)):
         values = [model(take(rows, index, device), generator) for index in batched]
         return float(torch.stack(values).mean())
 

@@ -120,23 +120,37 @@ class Normalizer(nn.Module):
         self.register_buffer("variance", torch.ones(n_components, **plain))
         self.register_buffer("rotation", torch.eye(n_components, **plain))
 
-    def forward(self, h: Tensor) -> Tensor:
-        z = F.batch_norm(
-            h,
-            self.mean,
-            self.variance,
-            training=self.training,
-            momentum=self.momentum,
-            eps=_EPS,
-        )
-        return z if self.training else z @ self.rotation
+    def forward(self, h: Tensor, n_sent: int | None = None) -> Tensor:
+        """Normalise; in training, by the moments of the first ``n_sent`` rows.
 
-    def fit(self, mean: Tensor, covariance: Tensor, n_rows: int) -> None:
+        Only the codes that are sent are bound to mean 0 and variance 1.  Moments of
+        codes and views together would let the sent ones grow beyond the channel's
+        power limit at the expense of the views.
+        """
+        if not self.training:
+            z = F.batch_norm(h, self.mean, self.variance, eps=_EPS)
+            return z @ self.rotation
+        if n_sent is None:
+            return F.batch_norm(
+                h,
+                self.mean,
+                self.variance,
+                training=True,
+                momentum=self.momentum,
+                eps=_EPS,
+            )
+        variance, mean = torch.var_mean(h[:n_sent], dim=0, correction=0)
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+            self.variance.lerp_(variance, self.momentum)
+        return (h - mean) * (variance + _EPS).rsqrt()
+
+    def fit(self, mean: Tensor, covariance: Tensor, n_rows: int, whiten: bool) -> None:
         """Set the affine map from the moments of the encoder's output.
 
         The correlations are whitened symmetrically (ZCA), after shrinking them by
         what ``n_rows`` cannot tell from zero, so that few rows or many components
-        fall back to a scale per component.
+        fall back to a scale per component.  Without ``whiten``, so do all.
         """
         variance = covariance.diagonal()
         self.mean.copy_(mean)
@@ -144,11 +158,16 @@ class Normalizer(nn.Module):
         # batch_norm adds this to the variance; the rotation takes it out again.
         scale = (variance + _EPS).rsqrt()
         correlation = scale[:, None] * covariance * scale
-        values, vectors = torch.linalg.eigh(_shrink(correlation, n_rows))
-        whiten = vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
-        gain = (whiten @ correlation @ whiten).diagonal().rsqrt()
+        shrunk = (
+            _shrink(correlation, n_rows)
+            if whiten
+            else torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
+        )
+        values, vectors = torch.linalg.eigh(shrunk)
+        rotation = vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
+        gain = (rotation @ correlation @ rotation).diagonal().rsqrt()
         # What does not vary but for rounding is no signal to be blown up.
-        self.rotation.copy_(whiten * torch.where(variance > 1e-10, gain, 0))
+        self.rotation.copy_(rotation * torch.where(variance > 1e-10, gain, 0))
 
 
 def _shrink(covariance: Tensor, n_rows: int) -> Tensor:
@@ -173,16 +192,20 @@ class Network(nn.Module):
         super().__init__()
         self.input = InputLayer(spec)
         self.encoder = encoder
+        self.is_own_encoder = not isinstance(spec.encoder, str)
         self.normalizer = Normalizer(spec.n_components)
         self.channel = channel
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Map scaled inputs to the encoder's output, not normalised yet."""
-        return self.encoder(inputs.to(self.normalizer.mean.dtype))
+        dtype = self.normalizer.mean.dtype
+        if self.is_own_encoder:
+            return self.encoder(inputs.to(torch.float32)).to(dtype)
+        return self.encoder(inputs.to(dtype))
 
-    def code(self, inputs: Tensor) -> Tensor:
+    def code(self, inputs: Tensor, n_sent: int | None = None) -> Tensor:
         """Map scaled inputs to codes in the support of the law."""
-        return self.channel.squash(self.normalizer(self.encode(inputs)))
+        return self.channel.squash(self.normalizer(self.encode(inputs), n_sent))
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.code(self.input(rows))
@@ -201,4 +224,10 @@ def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.M
         return build(spec.input_shape, spec.n_components, spec.sizes, generator)
     if isinstance(spec.encoder, nn.Module):
         return copy.deepcopy(spec.encoder)
-    return spec.encoder(spec.input_shape, spec.n_components)
+    encoder = spec.encoder(spec.input_shape, spec.n_components)
+    if not isinstance(encoder, nn.Module):
+        raise ValueError(
+            f"The 'encoder' callable must return a torch.nn.Module. Got "
+            f"{type(encoder).__name__} instead."
+        )
+    return encoder

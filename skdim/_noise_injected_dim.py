@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ._base import BaseInfoMax, Interval, StrOptions, fit_context
+from ._base import BaseInfoMax, Interval, StrOptions, fit_context, is_count
 
 __all__ = ["NoiseInjectedDIM"]
 
@@ -41,9 +41,11 @@ class NoiseInjectedDIM(BaseInfoMax):
 
     noise_scale : "auto" or float, default="auto"
         Standard deviation of the normal noise, or half-width of the uniform noise, in
-        units of the code.  "auto" gives the channel a capacity that the batch can
-        measure, in proportion to ``log(batch_size)``.  More noise gives a closer match
-        and less detail.
+        units of the code, from 1e-6 to 1e6.  "auto" gives the channel a capacity in
+        proportion to ``log(batch_size)``, which is what a batch can measure: half of
+        it for the normal law and all of it for the uniform law, where noise is no
+        wider than 0.2 all the same, because the best codes under wider noise are not
+        uniform.  More noise gives a closer match and less detail.
 
     objective : {"infonce"}, default="infonce"
         Lower bound on the mutual information that is maximised.
@@ -58,7 +60,8 @@ class NoiseInjectedDIM(BaseInfoMax):
         trained from the weights it has.  A callable is called as
         ``encoder(input_shape, n_components)`` and returns a module; ``input_shape`` is
         ``(n_features,)`` or ``(channels, height, width)``.  A module receives scaled
-        float32 batches of that shape and returns ``(n_samples, n_components)``.
+        float32 batches of that shape, also at ``transform``, and returns
+        ``(n_samples, n_components)``.
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
@@ -85,7 +88,7 @@ class NoiseInjectedDIM(BaseInfoMax):
     learning_rate_init : float, default=3e-3
         Peak learning rate of AdamW, under a one-cycle schedule over ``max_iter``.
 
-    alpha : float, default=1.0
+    alpha : float, default=2.0
         Weight decay, decoupled as in AdamW: each step shrinks the weights by the
         learning rate times ``alpha``.  A smoother encoder serves classifiers better.
 
@@ -127,7 +130,7 @@ class NoiseInjectedDIM(BaseInfoMax):
 
     information_ : float
         Lower bound on the information, in nats, of the training data after training,
-        estimated like ``score``.
+        estimated like ``score`` on at most 20 batches.
 
     information_curve_ : ndarray of shape (n_iter_,)
         Mean of the bound, in nats, over the batches of each epoch.
@@ -163,7 +166,8 @@ class NoiseInjectedDIM(BaseInfoMax):
 
     After training, the statistics of every normalisation are computed again on all
     clean training rows, and the codes of the normal law are whitened (those of the
-    uniform law before the last step, the normal distribution function).
+    uniform law before the last step, the normal distribution function); with a learned
+    critic they are only scaled.
 
     References
     ----------
@@ -204,7 +208,7 @@ class NoiseInjectedDIM(BaseInfoMax):
         batch_size="auto",
         max_iter="auto",
         learning_rate_init=3e-3,
-        alpha=1.0,
+        alpha=2.0,
         tol=None,
         n_iter_no_change=10,
         early_stopping=False,
@@ -252,7 +256,7 @@ class NoiseInjectedDIM(BaseInfoMax):
         return {
             "n_components": [count],
             "output_distribution": [StrOptions(set(CHANNELS))],
-            "noise_scale": [auto, positive],
+            "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
             "objective": [StrOptions(set(OBJECTIVES))],
             "critic": [StrOptions(set(CRITICS))],
             "encoder": [StrOptions({"auto", *ENCODERS}), callable],
@@ -298,8 +302,8 @@ channels) or (n_samples, channels, height, width)
         from ._trainer import train
 
         with self._unchanged_on_error():
-            rows = self._validate_rows(X, reset=True, ensure_min_samples=2)
-            row_shape, channels_first = self._row_shape(X, rows.shape[1])
+            rows, image_shape = self._validate_rows(X, reset=True, ensure_min_samples=2)
+            row_shape, channels_first = self._row_shape(image_shape, rows.shape[1])
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             rows, validation_rows = self._split(rows, seed)
             config = self._resolve(len(rows), row_shape, channels_first, seed)
@@ -382,8 +386,8 @@ channels) or (n_samples, channels, height, width)
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
             return _SIZES[encoder]
-        sizes = tuple(np.atleast_1d(sizes).tolist())
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        sizes = tuple(np.atleast_1d(np.asarray(sizes, dtype=object)).tolist())
+        if not all(map(is_count, sizes)):
             raise ValueError(
                 f"The 'hidden_layer_sizes' parameter must hold integers above 0. Got "
                 f"{self.hidden_layer_sizes!r} instead."
@@ -414,20 +418,19 @@ channels) or (n_samples, channels, height, width)
                 f"Training was interrupted after {self.n_iter_} of {config.max_iter} "
                 f"epochs; the estimator keeps what it had learned by then."
             )
-        elif config.tol is not None and not result.stopped:
+        elif self.tol is not None and not result.stopped:
             self._warn_of(
-                f"Training reached max_iter={config.max_iter} epochs while the "
-                f"information was still rising by more than tol={config.tol} nats; "
-                f"raise 'max_iter' or 'tol'."
+                f"Training reached max_iter={config.max_iter} epochs before the "
+                f"information stopped rising by more than tol={self.tol} nats for "
+                f"{self.n_iter_no_change} epochs; raise 'max_iter' or 'tol'."
             )
-        saturated = self.information_ > _SATURATED * ceiling < self.capacity_
-        if saturated and self.noise_scale != "auto":
+        if self.information_ > _SATURATED * ceiling < self.capacity_:
             self._warn_of(
                 f"The information bound, {self.information_:.2f} nats, sits at the "
                 f"most that a batch of {config.batch_size} rows can report, "
                 f"{ceiling:.2f}, while the channel could carry {self.capacity_:.2f}: "
-                f"the codes stop short of the promised distribution; raise "
-                f"'noise_scale' or 'batch_size'."
+                f"the codes may stop short of the promised distribution; lower "
+                f"'n_components', or raise 'noise_scale' or 'batch_size'."
             )
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["batches", "resolve_device", "sandbox", "seeded_generator", "take"]
+from ._process import is_forked
 
-_IMPORTING_PROCESS = os.getpid()
+__all__ = ["batches", "resolve_device", "sandbox", "seeded_generator", "take"]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -46,7 +45,7 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
     the duration and put back.
     """
     with ExitStack() as stack:
-        if os.getpid() != _IMPORTING_PROCESS:
+        if is_forked():
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(1)
         if global_seed is not None:

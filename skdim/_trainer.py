@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ._model import InfoMax, ModelSpec, information, torch_type
+from ._model import NOISE, InfoMax, ModelSpec, information, torch_type
 from ._runtime import batches, sandbox, seeded_generator, take
 
 __all__ = ["FitConfig", "TrainResult", "train"]
@@ -49,13 +49,19 @@ class TrainResult:
     stopped: bool = False  # by itself, before max_iter
     interrupted: bool = False  # by the user
 
+    def add_epoch(self, information: float, validation: float | None = None) -> None:
+        """Note the end of an epoch in all curves at once."""
+        self.information_curve.append(information)
+        if validation is not None:
+            self.validation_curve.append(validation)
+
 
 def train(
     config: FitConfig, rows: np.ndarray, validation_rows: np.ndarray | None = None
 ) -> TrainResult:
     """Train on ``rows``; given validation rows, keep the epoch that suits them best."""
     result = TrainResult()
-    global_seed = config.seed if config.model.has_user_code else None
+    global_seed = config.model.global_seed(config.seed)
     with sandbox(gradients=True, global_seed=global_seed):
         generator = seeded_generator(config.seed)
         model = InfoMax(config.model, generator)
@@ -67,7 +73,7 @@ def train(
             _run(model, config, rows, validation_rows, generator, result)
         except KeyboardInterrupt:
             result.interrupted = True
-    finalize(model, rows, generator, config.device)
+    finalize(model, config, rows, generator)
     result.information = information(
         model, rows, config.batch_size, config.seed, config.device, _MAX_BATCHES
     )
@@ -82,12 +88,12 @@ def train(
 def check_user_code(model: InfoMax, rows: np.ndarray, device: torch.device) -> None:
     """Raise ValueError if the user's encoder or view does not fit the data."""
     spec = model.spec
-    if not spec.has_user_code:
-        return
     inputs = model.network.input(take(rows, slice(2), device))
     if spec.view is not None:
         view = spec.view(inputs, seeded_generator(0, device))
         _check_shape("'views' callable", view, tuple(inputs.shape))
+        if not torch.isfinite(view).all():
+            raise ValueError("The 'views' callable must return finite numbers.")
     try:
         outputs = model.network.encode(inputs)
     except RuntimeError as error:
@@ -95,6 +101,8 @@ def check_user_code(model: InfoMax, rows: np.ndarray, device: torch.device) -> N
             f"The encoder failed on inputs of shape {tuple(inputs.shape)}: {error}"
         ) from error
     _check_shape("encoder", outputs, (len(inputs), spec.network.n_components))
+    if not outputs.requires_grad:
+        raise ValueError("The encoder must have parameters that can be trained.")
 
 
 def _check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
@@ -117,7 +125,7 @@ def _run(
     """Train for up to ``max_iter`` epochs; ``result`` is filled as they pass."""
     n_batches = len(rows) // config.batch_size
     optimizer, scheduler = _optimizer(model, config, config.max_iter * n_batches)
-    noise = seeded_generator(config.seed, config.device)
+    noise = seeded_generator(config.seed + NOISE, config.device)
     monitor = _Monitor(config.tol, config.n_iter_no_change)
     try:
         for _ in range(config.max_iter):
@@ -133,11 +141,12 @@ def _run(
                 scheduler.step()
                 bounds.append(bound.detach())
             value = _checked(float(torch.stack(bounds).mean()))
-            result.information_curve.append(value)
+            curves = {"information": value}
             if validation_rows is not None:
                 value = _validate(model.eval(), config, validation_rows)
-                result.validation_curve.append(value)
+                curves["validation"] = value
                 monitor.keep_if_best(value, model)
+            result.add_epoch(**curves)
             _report(config, result)
             if monitor.should_stop(value):
                 result.stopped = True
@@ -212,7 +221,7 @@ def _report(config: FitConfig, result: TrainResult) -> None:
 
 
 def finalize(
-    model: InfoMax, rows: np.ndarray, generator: torch.Generator, device: torch.device
+    model: InfoMax, config: FitConfig, rows: np.ndarray, generator: torch.Generator
 ) -> None:
     """Replace running averages by statistics of all clean training rows.
 
@@ -220,7 +229,9 @@ def finalize(
     normaliser's affine map last.
     """
     model.eval()
-    with sandbox(gradients=False):
+    device = config.device
+    global_seed = config.model.global_seed(config.seed)
+    with sandbox(gradients=False, global_seed=global_seed):
         order = torch.randperm(len(rows), generator=generator, device="cpu").numpy()
         chunks = [order[chunk] for chunk in batches(*rows.shape)]
         with _precise_batch_norm(model.network.encoder) as has_batch_norm:
@@ -257,4 +268,6 @@ def _fit_normalizer(
     mean = total / len(rows)
     covariance = square / len(rows) - torch.outer(mean, mean)
     _checked(float(covariance.sum()))
-    network.normalizer.fit(mean, covariance, len(rows))
+    # A critic that was learned knows the components as they are.
+    whiten = not model.critic.is_learned
+    network.normalizer.fit(mean, covariance, len(rows), whiten)

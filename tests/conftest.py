@@ -1,8 +1,12 @@
 """Fixtures shared by all tests; no test reads the global generators."""
 
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import train_test_split
+
+# Several threads that wait for each other make a busy machine very slow.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import skdim
 PACKAGE = Path(skdim.__file__).parent
 # Lower layers first; a module may import only from layers below its own.
 LAYERS = [
-    {"_channels", "_objectives", "_encoders", "_runtime", "_version"},
+    {"_process", "_version"},
+    {"_channels", "_objectives", "_encoders", "_runtime"},
     {"_critics", "_network"},
     {"_model"},
     {"_trainer"},
@@ -21,7 +22,7 @@ LAYERS = [
     {"__init__"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-CORE = {name for layer in LAYERS[:4] for name in layer}
+CORE = {name for layer in LAYERS[:5] for name in layer}
 
 
 def imports(module):

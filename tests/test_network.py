@@ -62,10 +62,10 @@ def test_both_layouts_of_an_image_give_the_same_input():
     )
 
 
-def normalized(h, n_rows=None):
+def normalized(h, n_rows=None, whiten=True):
     layer = Normalizer(h.shape[1]).eval()
     covariance = torch.cov(h.T, correction=0).reshape(h.shape[1], h.shape[1])
-    layer.fit(h.mean(0), covariance, n_rows or len(h))
+    layer.fit(h.mean(0), covariance, n_rows or len(h), whiten)
     return layer(h.float())
 
 
@@ -84,6 +84,22 @@ def test_normalizer_with_few_rows_keeps_to_a_scale_per_component():
     z = normalized(h)
     torch.testing.assert_close(z.std(0, correction=0), torch.ones(10))
     assert torch.cov(z.T).abs().max() < 2  # full whitening would be singular here
+
+
+def test_normalizer_without_whitening_keeps_the_components():
+    g = torch.Generator().manual_seed(0)
+    h = torch.randn(1000, 2, generator=g, dtype=torch.float64).cumsum(1)
+    z = normalized(h, whiten=False)
+    expected = (h - h.mean(0)) / h.std(0, correction=0)
+    torch.testing.assert_close(z, expected.float(), atol=1e-4, rtol=1e-3)
+
+
+def test_only_the_rows_sent_are_bound_in_training():
+    g = torch.Generator().manual_seed(0)
+    sent, view = torch.randn(2, 50, 3, generator=g)
+    z = Normalizer(3).train()(torch.cat([sent, 0.1 * view]), 50)
+    torch.testing.assert_close(z[:50].std(0, correction=0), torch.ones(3))
+    assert z[50:].std(0).max() < 0.2
 
 
 def test_normalizer_of_a_constant_component_is_finite():

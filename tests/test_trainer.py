@@ -62,7 +62,7 @@ def test_finalize_leaves_no_trace_of_the_running_averages():
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.fill_(100.0)
-    finalize(model, rows, seeded_generator(1), conf.device)
+    finalize(model, conf, rows, seeded_generator(1))
     with torch.no_grad():
         codes = model.network(torch.from_numpy(rows)).numpy()
     assert abs(codes.mean(0)).max() < 1e-3
@@ -82,7 +82,7 @@ def test_rows_in_order_of_class_do_not_spoil_the_batch_statistics():
         ModelSpec(network, "normal", 0.5, "channel", "infonce"), seeded_generator(0)
     )
     model.network.input.float()
-    finalize(model, rows, seeded_generator(1), conf.device)
+    finalize(model, conf, rows, seeded_generator(1))
     first = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     with torch.no_grad():
         conv = model.network.encoder[0][0]
