@@ -158,11 +158,8 @@ class Normalizer(nn.Module):
         # batch_norm adds this to the variance; the rotation takes it out again.
         scale = (variance + _EPS).rsqrt()
         correlation = scale[:, None] * covariance * scale
-        shrunk = (
-            _shrink(correlation, n_rows)
-            if whiten
-            else torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
-        )
+        own = torch.diag(correlation.diagonal())
+        shrunk = _shrink(correlation, n_rows) if whiten else own
         values, vectors = torch.linalg.eigh(shrunk)
         rotation = vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
         gain = (rotation @ correlation @ rotation).diagonal().rsqrt()
