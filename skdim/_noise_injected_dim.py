@@ -114,8 +114,8 @@ class NoiseInjectedDIM(BaseInfoMax):
     random_state : int, RandomState instance or None, default=None
         Fixes weights, batches and noise; an int makes ``fit`` reproducible.
 
-    verbose : bool, default=False
-        Print the information of each epoch.
+    verbose : bool or int, default=0
+        If not 0, print the information of each epoch.
 
     Attributes
     ----------
@@ -215,7 +215,7 @@ class NoiseInjectedDIM(BaseInfoMax):
         validation_fraction=0.1,
         device="auto",
         random_state=None,
-        verbose=False,
+        verbose=0,
     ):
         self.n_components = n_components
         self.output_distribution = output_distribution
