@@ -17,6 +17,8 @@ from ._objectives import OBJECTIVES
 from ._runtime import batches, sandbox, seeded_generator, take
 
 __all__ = [
+    "EVALUATION",
+    "NOISE",
     "InfoMax",
     "ModelSpec",
     "View",
@@ -54,7 +56,7 @@ class ModelSpec:
 
     def global_seed(self, seed: int) -> int | None:
         """Return ``seed`` if code of the user's runs inside, which may need it."""
-        own = self.view is not None or not isinstance(self.network.encoder, str)
+        own = self.view is not None or self.network.is_own_encoder
         return seed if own else None
 
 

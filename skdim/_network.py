@@ -48,6 +48,11 @@ class NetworkSpec:
     n_components: int
 
     @property
+    def is_own_encoder(self) -> bool:
+        """Whether the encoder is the user's, not one of ``ENCODERS``."""
+        return not isinstance(self.encoder, str)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one row as the encoder sees it; images are channels first."""
         if len(self.row_shape) == 1 or self.channels_first:
@@ -189,7 +194,7 @@ class Network(nn.Module):
         super().__init__()
         self.input = InputLayer(spec)
         self.encoder = encoder
-        self.is_own_encoder = not isinstance(spec.encoder, str)
+        self.is_own_encoder = spec.is_own_encoder
         self.normalizer = Normalizer(spec.n_components)
         self.channel = channel
 
@@ -216,7 +221,7 @@ def build_network(
 
 
 def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.Module:
-    if isinstance(spec.encoder, str):
+    if not spec.is_own_encoder:
         build = ENCODERS[spec.encoder]
         return build(spec.input_shape, spec.n_components, spec.sizes, generator)
     if isinstance(spec.encoder, nn.Module):

@@ -79,7 +79,7 @@ def train(
     )
     result.weights = model.weights()
     result.encoder = config.model.network.encoder
-    if not isinstance(result.encoder, str):
+    if config.model.network.is_own_encoder:
         model.zero_grad()
         result.encoder = model.network.encoder.cpu()
     return result
