@@ -12,7 +12,7 @@ import skdim
 PACKAGE = Path(skdim.__file__).parent
 # Lower layers first; a module may import only from layers below its own.
 LAYERS = [
-    {"_process", "_version"},
+    {"_laws", "_process", "_version"},
     {"_channels", "_objectives", "_encoders", "_runtime"},
     {"_critics", "_network"},
     {"_model"},

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from skdim._laws import LAWS, Law
+
+CONTINUOUS = [*LAWS, stats.expon(scale=3), stats.t(3), stats.beta(0.5, 2), stats.expon]
+if hasattr(stats, "Normal"):
+    CONTINUOUS.append(stats.Normal(mu=1.0, sigma=2.0))
+
+
+@pytest.mark.parametrize("distribution", CONTINUOUS)
+def test_a_normal_sample_becomes_a_sample_of_the_law_and_back(distribution):
+    law = Law(distribution)
+    z = np.random.default_rng(0).normal(size=(5000, 2))
+    x = law.from_normal(z)
+    cdf = LAWS[distribution].cdf if distribution in list(LAWS) else distribution.cdf
+    assert stats.kstest(cdf(x).ravel(), "uniform").pvalue > 0.01
+    np.testing.assert_allclose(law.to_normal(x), z, atol=1e-6)
+
+
+def test_far_codes_stay_finite_and_in_order():
+    z = np.array([-30.0, -9, -8, 8, 9, 30])
+    for distribution in (stats.norm(1, 2), stats.cauchy(), stats.expon()):
+        x = Law(distribution).from_normal(z)
+        assert np.isfinite(x).all()
+        assert (np.diff(x[3:]) > 0).all()
+
+
+def test_samples_repeat_by_seed():
+    one, two = (Law("uniform").sample((5, 2), np.random.RandomState(0)) for _ in "ab")
+    np.testing.assert_array_equal(one, two)
+    assert (one > 0).all() and (one < 1).all()
+
+
+@pytest.mark.parametrize("bad", ["gauss", stats.poisson(3), stats.t, 3, None])
+def test_a_bad_law_says_what_to_pass(bad):
+    with pytest.raises(ValueError, match="must be one of"):
+        Law(bad)
