@@ -14,11 +14,21 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-__all__ = ["BaseInfoMax", "Interval", "StrOptions", "fit_context", "is_count"]
+from ._laws import Law
+
+__all__ = [
+    "BaseInfoMax",
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "fit_context",
+    "is_count",
+]
 
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
@@ -47,15 +57,19 @@ channels) or (n_samples, channels, height, width)
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Codes that follow the promised law; float64 for float64 input and float32
-            for float32 and uint8 input.
+            Codes that follow the promised law, or with ``output_layer="hidden"`` the
+            standardised layer below, of its own number of columns; float64 for
+            float64 input and float32 for float32 and uint8 input.
         """
         check_is_fitted(self)
         rows, _ = self._validate_rows(X)
         from ._model import transform
 
         with self._restored(rows) as (model, device):
-            return transform(model, rows, device)
+            outputs = transform(model, rows, device)
+        if self._state["spec"]["network"]["output_layer"] == "hidden":
+            return outputs
+        return Law(self._state["law"]).from_normal(outputs).astype(outputs.dtype)
 
     def score(self, X, y=None):
         """Return a lower bound on the information that the noisy codes keep about X.
@@ -68,8 +82,9 @@ channels) or (n_samples, channels, height, width)
         ----------
         X : array-like
             At least two rows or images, as in ``transform``.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Classes, used only if the estimator was fitted with ``supervised=True``;
+            pairs are then made as in ``fit``.
 
         Returns
         -------
@@ -78,21 +93,25 @@ channels) or (n_samples, channels, height, width)
         """
         check_is_fitted(self)
         rows, _ = self._validate_rows(X, ensure_min_samples=2)
-        from ._model import information
+        is_supervised = self._state["spec"]["is_supervised"] and y is not None
+        labels = self._validate_labels(y, rows) if is_supervised else None
+        from ._model import information, make_source
 
         batch_size, seed = self._state["batch_size"], self._state["seed"]
         with self._restored(rows) as (model, device):
-            return information(model, rows, batch_size, seed, device)
+            source = make_source(model, rows, seed, device, labels)
+            return information(model, source, batch_size, seed)
 
     @contextmanager
     def _restored(self, rows):
         """Rebuild the model for rows of this type; cheap next to using it."""
-        from ._model import ModelSpec, restored
+        from ._model import ModelSpec, ViewSpec, restored
         from ._network import NetworkSpec
         from ._runtime import resolve_device
 
         spec = dict(self._state["spec"])
         spec["network"] = NetworkSpec(**spec["network"])
+        spec["views"] = ViewSpec(**spec["views"])
         spec, weights = ModelSpec(**spec), self._state["weights"]
         device = resolve_device(self.device)
         with restored(spec, weights, rows, self._state["seed"], device) as model:
@@ -102,8 +121,11 @@ channels) or (n_samples, channels, height, width)
         """Set the fitted model, in one statement."""
         spec = dict(vars(config.model))
         spec["network"] = vars(config.model.network) | {"encoder": result.encoder}
+        spec["views"] = dict(vars(config.model.views))
         self._state = {
             "spec": spec,
+            "law": self.output_distribution,
+            "n_outputs": result.n_outputs,
             "weights": result.weights,
             "batch_size": config.batch_size,
             "seed": config.seed,
@@ -154,6 +176,21 @@ channels) or (n_samples, channels, height, width)
         )
         return rows, shape
 
+    def _validate_labels(self, y, rows):
+        """Return classes as numbers from 0; -1 stays -1."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} with supervised=True requires y to be passed, "
+                f"but the target y is None; pass classes, or set supervised=False."
+            )
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(rows, y)
+        check_classification_targets(y)
+        known = np.ones(len(y), bool) if y.dtype.kind in "OUS" else y != -1
+        labels = np.full(len(y), -1)
+        labels[known] = np.unique(y[known], return_inverse=True)[1]
+        return labels
+
     def _check_image_shape(self, shape, reset):
         """Raise if images differ in shape from what was fitted or asked for."""
         if reset and self.image_shape is None:
@@ -199,7 +236,7 @@ channels) or (n_samples, channels, height, width)
 
     @property
     def _n_features_out(self):
-        return self._state["spec"]["network"]["n_components"]
+        return self._state["n_outputs"]
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_state")

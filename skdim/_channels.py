@@ -59,11 +59,14 @@ class Channel(ABC):
         """Draw noise of the shape, type and device of ``like``."""
 
     @abstractmethod
-    def log_kernel(self, u: Tensor, y: Tensor, excess: Tensor | None = None) -> Tensor:
-        """Return ``T[i, j] = log p(y_j | u_i)`` up to a constant.
+    def log_ratio(
+        self, u: Tensor, y: Tensor, slope: Tensor | float, excess: Tensor | float
+    ) -> Tensor:
+        """Return ``T[i, j] = log p(y_j | u_i) / p(y_j)`` of codes of the channel's law.
 
-        ``excess`` widens the kernel: the code of a *view* is off from the code that
-        was sent by more than the noise.
+        The code of a *view* is off from the code that was sent: it predicts ``slope``
+        times its own value, give or take the noise and ``excess`` (a variance or, for
+        uniform noise, a width).  Both are numbers or one value a component.
         """
 
 
@@ -85,15 +88,30 @@ class NormalChannel(Channel):
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return torch.empty_like(like).normal_(std=self.noise_scale, generator=generator)
 
-    def log_kernel(self, u: Tensor, y: Tensor, excess: Tensor | None = None) -> Tensor:
-        variance = self.noise_scale**2 + (0 if excess is None else excess)
-        # -|y - u|^2 / 2 = y.u - |u|^2 / 2 - |y|^2 / 2 as one matrix product: no other
-        # pass over a matrix of batch by batch.
-        norm_u, norm_y = (x.square().sum(1, keepdim=True) / -2 for x in (u, y))
-        one = torch.ones_like(norm_u)
-        left = torch.cat([u, norm_u, one], 1) / variance
+    def log_ratio(
+        self, u: Tensor, y: Tensor, slope: Tensor | float, excess: Tensor | float
+    ) -> Tensor:
+        total = 1 + self.noise_scale**2
+        variance = _like(u, self.noise_scale**2 + excess)
+        log_width = 0.5 * (math.log(total) - variance.log()).expand(u.shape[1]).sum()
+        sent, received = slope * u / variance.sqrt(), y / variance.sqrt()
+        # -|received - sent|^2 / 2 + |y|^2 / 2 total + log_width as one matrix product:
+        # no other pass over a matrix of batch by batch.
+        of_u = log_width - _half_square(sent)
+        of_y = _half_square(y) / total - _half_square(received)
+        one = torch.ones_like(of_u)
         # In rows for y: objectives search the codes of one y, and rows are faster.
-        return (torch.cat([y, one, norm_y], 1) @ left.T).T
+        return (
+            torch.cat([received, one, of_y], 1) @ torch.cat([sent, of_u, one], 1).T
+        ).T
+
+
+def _like(x: Tensor, value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=x.dtype, device=x.device)
+
+
+def _half_square(x: Tensor) -> Tensor:
+    return x.square().sum(1, keepdim=True) / 2
 
 
 class UniformChannel(Channel):
@@ -126,9 +144,20 @@ class UniformChannel(Channel):
             -self.noise_scale, self.noise_scale, generator=generator
         )
 
-    def log_kernel(self, u: Tensor, y: Tensor, excess: Tensor | None = None) -> Tensor:
-        width = self.noise_scale + (0 if excess is None else excess)
-        return _SmoothBox.apply(u / width, y / width)
+    def log_ratio(
+        self, u: Tensor, y: Tensor, slope: Tensor | float, excess: Tensor | float
+    ) -> Tensor:
+        width = _like(u, self.noise_scale + excess)
+        # The integral of exp(-|x / width|^8) is 2 width Gamma(9/8).
+        log_volume = (2 * math.gamma(9 / 8) * width).log().expand(u.shape[1]).sum()
+        scores = _SmoothBox.apply(slope * u / width, y / width)
+        return scores - log_volume - self._log_marginal(y)
+
+    def _log_marginal(self, y: Tensor) -> Tensor:
+        """Log density of uniform codes plus noise: a trapezoid for each component."""
+        reach = self.noise_scale
+        overlap = (y + reach).clamp(max=1) - (y - reach).clamp(min=0)
+        return (overlap.clamp_min(1e-6 * reach) / (2 * reach)).log().sum(1)
 
 
 class _SmoothBox(torch.autograd.Function):

@@ -8,20 +8,115 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._channels import Channel
+from ._channels import Channel, UniformChannel
 from ._encoders import linear, multilayer_perceptron
 
-__all__ = ["CRITICS", "ChannelCritic", "SeparableCritic"]
+__all__ = ["CRITICS", "ChannelCritic", "Critic", "regression"]
+
+_PLAIN = {"dtype": torch.float32, "device": "cpu"}
 
 
-class ChannelCritic(nn.Module):
-    """The channel's own noise density: the best critic there is, and nothing to learn.
+class Critic(nn.Module):
+    """Base of all critics.
 
-    With views the code of ``x'`` misses the code of ``x`` by more than the noise; the
-    excess variance (width, for the uniform law) is the one learned number.
+    Attributes
+    ----------
+    is_density : bool
+        Whether scores are a log density ratio of the channel's own, not learned.
+    learning_rate_factor : float
+        Rate of the critic's parameters, as a multiple of the encoder's.
+    is_matched : bool
+        Whether it holds moments of pairs, to be set by ``fit`` after training.
     """
 
-    is_learned = False
+    is_density = False
+    learning_rate_factor = 1.0
+    is_matched = False
+
+    def observe(self, u: Tensor, sent: Tensor) -> None:
+        """Take note of codes and of what was sent for them; most need not."""
+
+    def judged(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
+        """Return scores to report, where those in training have seen the batch."""
+        return scores
+
+
+class ChannelCritic(Critic):
+    """The channel's own noise density: the best critic there is, and nothing to learn.
+
+    With views the code ``u`` of ``x'`` misses the code ``s`` of ``x``: ``s = b u + r``,
+    component by component, with the slope ``b`` and the variance of ``r`` taken from
+    the batch, without gradient.  At these values the density of the batch is highest,
+    so the gradient of the bound is what it would be through them (envelope theorem).
+    In evaluation they are averages over batches, and none has fitted them to itself;
+    so is what training reports, by averages up to the batch before.
+    """
+
+    is_density = True
+    momentum = 0.1
+
+    def __init__(
+        self,
+        channel: Channel,
+        n_components: int,
+        has_views: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.channel, self.has_views = channel, has_views
+        if has_views:
+            self.register_buffer("slope", torch.ones(n_components, **_PLAIN))
+            self.register_buffer("excess", torch.zeros(n_components, **_PLAIN))
+            self.of_batch = None
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether there are moments of pairs to know."""
+        return self.has_views
+
+    @torch.no_grad()
+    def observe(self, u: Tensor, sent: Tensor) -> None:
+        if not (self.has_views and self.training):
+            return
+        averages = self.slope, self.excess
+        for average, value in zip(averages, self.of_batch or averages, strict=True):
+            average.lerp_(value, self.momentum)
+        self.of_batch = regression(u, sent)
+
+    def fit(self, moments: list[tuple[Tensor, Tensor]]) -> None:
+        """Set the averages to those of many batches."""
+        for average, values in zip(
+            (self.slope, self.excess), zip(*moments, strict=True), strict=True
+        ):
+            average.copy_(torch.stack(values).mean(0))
+
+    def forward(self, u: Tensor, y: Tensor) -> Tensor:
+        if not self.has_views:
+            return self.channel.log_ratio(u, y, 1.0, 0.0)
+        moments = self.of_batch if self.training else (self.slope, self.excess)
+        return self.channel.log_ratio(u, y, *moments)
+
+    def judged(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
+        if not (self.has_views and self.training):
+            return scores
+        return self.channel.log_ratio(u, y, self.slope, self.excess)
+
+
+def regression(u: Tensor, sent: Tensor) -> tuple[Tensor, Tensor]:
+    """Return slope and residual variance of ``sent`` on ``u``, by component."""
+    u, sent = u - u.mean(0), sent - sent.mean(0)
+    variance = u.square().mean(0).clamp_min(1e-12)
+    slope = (u * sent).mean(0) / variance
+    return slope, (sent - slope * u).square().mean(0)
+
+
+class WidthCritic(Critic):
+    """The channel's density, widened by one learned number.
+
+    For uniform noise under views, where no closed form is at hand.
+    """
+
+    is_density = True
     learning_rate_factor = 20.0  # one scalar, to settle while the encoder still moves
 
     def __init__(
@@ -33,19 +128,24 @@ class ChannelCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.channel = channel
-        zero = torch.zeros((), dtype=torch.float32, device="cpu")
-        self.log_excess = nn.Parameter(zero) if has_views else None
+        self.log_excess = nn.Parameter(torch.zeros((), **_PLAIN))
 
     def forward(self, u: Tensor, y: Tensor) -> Tensor:
-        excess = None if self.log_excess is None else self.log_excess.exp()
-        return self.channel.log_kernel(u, y, excess)
+        return self.channel.log_ratio(u, y, 1.0, self.log_excess.exp())
 
 
-class SeparableCritic(nn.Module):
+def channel_critic(
+    channel: Channel, n_components: int, has_views: bool, generator: torch.Generator
+) -> Critic:
+    """Return the critic that the channel's noise density makes."""
+    is_box = isinstance(channel, UniformChannel)
+    critic = WidthCritic if is_box and has_views else ChannelCritic
+    return critic(channel, n_components, has_views, generator)
+
+
+class SeparableCritic(Critic):
     """Inner product of two learned embeddings, ``g(u)^T h(y)``."""
 
-    is_learned = True
-    learning_rate_factor = 1.0
     hidden_layer_sizes = (256, 256)
     n_embedding = 64
 
@@ -70,7 +170,61 @@ class SeparableCritic(nn.Module):
         return self.embed_u(u) @ self.embed_y(y).T / self.n_embedding**0.5
 
 
-CRITICS: dict[str, type[nn.Module]] = {
-    "channel": ChannelCritic,
+class BilinearCritic(Critic):
+    """``u^T W y`` with a learned matrix, plus learned terms of one side each.
+
+    The log density ratio of a normal channel is of this form: with
+    ``-|u|^2 / 2`` and ``-|y|^2 / 2`` scaled by learned numbers, it can be reached.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        n_components: int,
+        has_views: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.product = linear(n_components, n_components, generator)
+        self.squares = nn.Parameter(torch.zeros(2, n_components, **_PLAIN))
+        self.offset = nn.Parameter(torch.zeros((), **_PLAIN))
+
+    def forward(self, u: Tensor, y: Tensor) -> Tensor:
+        of_u, of_y = (
+            x.square() @ weights
+            for x, weights in zip((u, y), self.squares, strict=True)
+        )
+        return self.product(u) @ y.T + of_u[:, None] + of_y + self.offset
+
+
+class ConcatenatedCritic(Critic):
+    """A perceptron on every pair ``[u, y]``; memory grows as the batch squared."""
+
+    hidden_layer_sizes = (128, 64)
+
+    def __init__(
+        self,
+        channel: Channel,
+        n_components: int,
+        has_views: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        first, *rest = self.hidden_layer_sizes
+        # The first layer of [u, y] is a sum of two: no pair is ever written out.
+        self.from_u = linear(n_components, first, generator)
+        self.from_y = linear(n_components, first, generator)
+        self.hidden = multilayer_perceptron(first, rest, generator)
+        self.score = linear(rest[-1], 1, generator)
+
+    def forward(self, u: Tensor, y: Tensor) -> Tensor:
+        pairs = torch.relu(self.from_u(u)[:, None] + self.from_y(y))
+        return self.score(self.hidden(pairs)).squeeze(-1)
+
+
+CRITICS = {
+    "channel": channel_critic,
     "separable": SeparableCritic,
+    "bilinear": BilinearCritic,
+    "concatenated": ConcatenatedCritic,
 }

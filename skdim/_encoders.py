@@ -1,4 +1,7 @@
-"""Encoders, built from a seeded generator without touching the global one."""
+"""Encoders, built from a seeded generator without touching the global one.
+
+Each is a pair in sequence: what makes the hidden features, and a linear layer to codes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ __all__ = ["ENCODERS", "convolutional", "linear", "mlp", "multilayer_perceptron"
 # Layers are made with an explicit type and device, so that a caller's
 # ``set_default_dtype`` or ``torch.device`` context does not reach inside.
 _PLAIN = {"dtype": torch.float32, "device": "cpu"}
+
+_N_DENSE = 256  # width of the layer between the convolutions and the code
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
@@ -56,9 +61,9 @@ def mlp(
 ) -> nn.Sequential:
     """Return a multi-layer perceptron on flattened inputs."""
     n_in = math.prod(input_shape)
-    layers = multilayer_perceptron(n_in, sizes, generator)
+    hidden = nn.Sequential(nn.Flatten(), *multilayer_perceptron(n_in, sizes, generator))
     n_last = sizes[-1] if len(sizes) else n_in
-    return nn.Sequential(nn.Flatten(), layers, linear(n_last, n_components, generator))
+    return nn.Sequential(hidden, linear(n_last, n_components, generator))
 
 
 def convolutional(
@@ -67,7 +72,7 @@ def convolutional(
     sizes: Sequence[int],
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return stages of 3x3 convolution, batch norm and ReLU, then a linear layer.
+    """Return stages of 3x3 convolution, batch norm and ReLU, then two linear layers.
 
     Each stage halves the resolution, the first one only of images over 16 pixels,
     so that small images keep something to look at.
@@ -79,8 +84,10 @@ def convolutional(
         stages.append(_conv(n_channels, size, stride, generator))
         stages.append(nn.BatchNorm2d(size, **_PLAIN)).append(nn.ReLU(inplace=True))
         n_channels, height, width = size, -(-height // stride), -(-width // stride)
-    n_flat = n_channels * height * width
-    return nn.Sequential(stages, nn.Flatten(), linear(n_flat, n_components, generator))
+    dense = linear(n_channels * height * width, _N_DENSE, generator)
+    stages.append(nn.Flatten()).append(dense)
+    stages.append(nn.BatchNorm1d(_N_DENSE, **_PLAIN)).append(nn.ReLU(inplace=True))
+    return nn.Sequential(stages, linear(_N_DENSE, n_components, generator))
 
 
 ENCODERS = {"mlp": mlp, "conv": convolutional}

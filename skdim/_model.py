@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +14,22 @@ from torch import Tensor, nn
 from ._channels import CHANNELS, Channel
 from ._critics import CRITICS
 from ._network import NetworkSpec, build_network
-from ._objectives import OBJECTIVES
+from ._objectives import OBJECTIVES, agreement
 from ._runtime import batches, sandbox, seeded_generator, take
+from ._slices import random_directions, sliced_gap
+from ._source import Source, nearest
+from ._views import VIEWS
 
 __all__ = [
     "EVALUATION",
     "NOISE",
     "InfoMax",
     "ModelSpec",
-    "View",
+    "Terms",
+    "ViewSpec",
+    "even_batches",
     "information",
+    "make_source",
     "restored",
     "torch_type",
     "transform",
@@ -32,32 +39,82 @@ __all__ = [
 # Added to the fitted seed: streams that must not be those of the weights and batches.
 NOISE, EVALUATION = 1, 2
 
-View = Callable[[Tensor, torch.Generator], Tensor]
+# Slices of each step; few where they are only looked at.
+_N_SLICES, _N_SLICES_SEEN = 64, 8
+
+UserView = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """How the two sides of a pair are made from one row.
+
+    Parameters
+    ----------
+    steps : tuple of str or callable
+        Keys of ``VIEWS`` and functions ``(inputs, generator) -> inputs``, in order.
+    strength : float or None
+        Of every named step; None is each one's own default.
+    n_neighbors : int
+        Of the steps that take cells of near rows.
+    sides : {"both", "one"}
+        Whether the row that is sent is altered too.
+    n_views : int
+        Number of views that are compared with what was sent.
+    """
+
+    steps: tuple[str | UserView, ...] = ()
+    strength: float | None = None
+    n_neighbors: int = 5
+    sides: str = "both"
+    n_views: int = 1
+
+    @property
+    def needs_neighbors(self) -> bool:
+        """Whether a step takes cells of near rows."""
+        named = (VIEWS[step] for step in self.steps if isinstance(step, str))
+        return any(view.source == "neighbors" for view in named)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """What is needed to build the model again, its weights aside.
 
-    ``output_distribution``, ``critic`` and ``objective`` are keys of the tables.
+    ``noise_distribution``, ``critic`` and ``objective`` are keys of the tables.
     """
 
     network: NetworkSpec
-    output_distribution: str
+    noise_distribution: str
     noise_scale: float
     critic: str
     objective: str
-    view: View | None = None
+    views: ViewSpec = ViewSpec()
+    is_supervised: bool = False
+    agreement_weight: float = 0.0
+    sliced_weight: float = 0.0
 
     @property
     def channel(self) -> Channel:
-        """The channel of the output distribution, at the chosen noise."""
-        return CHANNELS[self.output_distribution](self.noise_scale)
+        """The channel of the chosen noise."""
+        return CHANNELS[self.noise_distribution](self.noise_scale)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether a code is compared with another code than the one that was sent."""
+        return bool(self.views.steps) or self.is_supervised
 
     def global_seed(self, seed: int) -> int | None:
         """Return ``seed`` if code of the user's runs inside, which may need it."""
-        own = self.view is not None or self.network.is_own_encoder
-        return seed if own else None
+        own_views = any(callable(step) for step in self.views.steps)
+        return seed if own_views or self.network.is_own_encoder else None
+
+
+class Terms(NamedTuple):
+    """What a batch is worth."""
+
+    objective: Tensor  # what is maximised
+    information: Tensor  # a lower bound, in nats, without gradient
+    gap: Tensor  # what slices lack to their capacity, in nats
 
 
 class InfoMax(nn.Module):
@@ -67,24 +124,102 @@ class InfoMax(nn.Module):
         super().__init__()
         self.spec = spec
         self.channel = spec.channel
-        self.network = build_network(spec.network, self.channel, generator)
+        self.network = build_network(spec.network, generator)
         n_components = spec.network.n_components
+        self.capacity = self.channel.capacity(n_components)
         self.critic = CRITICS[spec.critic](
-            self.channel, n_components, spec.view is not None, generator
+            self.channel, n_components, spec.has_pairs, generator
         )
         self.objective = OBJECTIVES[spec.objective]
 
-    def forward(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the bound on a batch of raw rows, noise and views drawn afresh."""
-        inputs = self.network.input(rows)
-        if self.spec.view is None:
-            sent = code = self.network.code(inputs)
-        else:
-            view = self.spec.view(inputs.clone(), generator)
-            both = torch.cat([inputs, view])
-            sent, code = self.network.code(both, n_sent=len(inputs)).chunk(2)
+    def forward(
+        self, source: Source, index: np.ndarray, generator: torch.Generator
+    ) -> Terms:
+        """Return what the rows of these indices give, noise and views drawn afresh."""
+        codes, n_sent = self._codes(source, index, generator)
+        gap = self._gap(codes[:n_sent], generator)
+        sent, *seen = self.channel.squash(codes).split(len(index))
         received = sent + self.channel.noise(sent, generator)
-        return self.objective.bound(self.critic(code, received))
+        bounds = [self._bound(u, sent, received) for u in seen or [sent]]
+        objective, information = (
+            torch.stack(part).mean() for part in zip(*bounds, strict=True)
+        )
+        weighted = objective / self.capacity - self.spec.sliced_weight * gap
+        return Terms(weighted, information, gap.detach())
+
+    def pairs(
+        self, source: Source, index: np.ndarray, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return codes of views and the codes that were sent, row by row."""
+        codes, _ = self._codes(source, index, generator)
+        sent, *seen = self.channel.squash(codes).split(len(index))
+        return torch.cat(seen), sent.repeat(len(seen), 1)
+
+    def _codes(
+        self, source: Source, index: np.ndarray, generator: torch.Generator
+    ) -> tuple[Tensor, int]:
+        """Return codes of what is sent and then of each view; and how many are bound.
+
+        Bound to mean 0 and variance 1 are the codes that are sent; views are too where
+        both sides are made alike.
+        """
+        if not self.spec.has_pairs:
+            return self.network.code(self.network.input(source.take(index))), len(index)
+        views = self.spec.views
+        alike = views.sides == "both"
+        sides = [self._side(source, index, generator, altered=alike)]
+        sides += [self._side(source, index, generator) for _ in range(views.n_views)]
+        inputs = torch.cat(sides)
+        n_bound = len(inputs) if alike else len(index)
+        return self.network.code(inputs, None if alike else n_bound), n_bound
+
+    def _side(
+        self,
+        source: Source,
+        index: np.ndarray,
+        generator: torch.Generator,
+        altered: bool = True,
+    ) -> Tensor:
+        """Return scaled inputs of one side of the pairs."""
+        if not altered:
+            return self.network.input(source.take(index))
+        index = source.partners(index, generator)
+        inputs = self.network.input(source.take(index))
+        views = self.spec.views
+        for step in views.steps:
+            if callable(step):
+                inputs = step(inputs, generator)
+                continue
+            view = VIEWS[step]
+            other = []
+            if view.source == "neighbors":
+                other = [self.network.input(source.near_cells(index, generator))]
+            strength = view.strength if views.strength is None else views.strength
+            inputs = view.alter(inputs, *other, strength, generator)
+        return inputs
+
+    def _bound(
+        self, u: Tensor, sent: Tensor, received: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what is maximised, and the information to report."""
+        self.critic.observe(u, sent)
+        scores = self.critic(u, received)
+        objective = self.objective.maximized(scores)
+        if weight := self.spec.agreement_weight:
+            objective = (1 - weight) * objective + weight * agreement(scores)
+        with torch.no_grad():
+            scores = self.critic.judged(u, received, scores)
+            return objective, self.objective.estimate(scores)
+
+    def _gap(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the gap of random slices to their capacity; in training only."""
+        if not self.training:
+            return codes.new_zeros(())
+        is_used = self.spec.sliced_weight > 0
+        n_slices = _N_SLICES if is_used else _N_SLICES_SEEN
+        with nullcontext() if is_used else torch.no_grad():
+            shape = codes.shape[1], n_slices
+            return sliced_gap(codes, random_directions(*shape, codes, generator))
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return all weights as arrays that no device or torch is needed to hold."""
@@ -112,36 +247,58 @@ def restored(
 
 
 def transform(model: InfoMax, rows: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the codes of all rows, without noise."""
-    n_components = model.spec.network.n_components
-    codes = torch.empty((len(rows), n_components), dtype=torch_type(rows), device="cpu")
+    """Return the standard outputs of all rows, without noise."""
+    shape = (len(rows), model.network.n_outputs)
+    outputs = torch.empty(shape, dtype=torch_type(rows), device="cpu")
     for chunk in batches(*rows.shape):
-        codes[chunk] = model.network(take(rows, chunk, device)).cpu()
-    return codes.numpy()
+        outputs[chunk] = model.network(take(rows, chunk, device)).cpu()
+    return outputs.numpy()
+
+
+def make_source(
+    model: InfoMax,
+    rows: np.ndarray,
+    seed: int,
+    device: torch.device,
+    labels: np.ndarray | None = None,
+) -> Source:
+    """Return rows to take batches from, with their neighbours if these are needed."""
+    spec, near = model.spec, None
+    in_class = labels is not None and not spec.network.is_image
+    if spec.views.needs_neighbors or in_class:
+        n_neighbors = spec.views.n_neighbors
+        with sandbox(gradients=False):
+            near = nearest(rows, model.network.input, n_neighbors, labels, seed, device)
+    return Source(rows, device, near, labels)
 
 
 def information(
     model: InfoMax,
-    rows: np.ndarray,
+    source: Source,
     batch_size: int,
     seed: int,
-    device: torch.device,
     max_batches: int | None = None,
 ) -> float:
     """Return the bound, averaged over batches of one size.
 
-    The order of the rows and the noise depend on ``seed`` only.  The last batch is
-    filled up with rows from the beginning, because the size of a batch sets how much
-    the bound can report.
+    The order of the rows, the views and the noise depend on ``seed`` only.
     """
-    batch_size = min(batch_size, len(rows))
-    n_batches = -(-len(rows) // batch_size)
-    order = np.random.default_rng(seed).permutation(len(rows))
-    batched = np.resize(order, (n_batches, batch_size))[:max_batches]
-    generator = seeded_generator(seed + EVALUATION, device)
+    generator = seeded_generator(seed + EVALUATION, source.device)
     with sandbox(gradients=False, global_seed=model.spec.global_seed(seed)):
-        values = [model(take(rows, index, device), generator) for index in batched]
+        batched = even_batches(len(source), batch_size, seed)[:max_batches]
+        values = [model(source, index, generator).information for index in batched]
         return float(torch.stack(values).mean())
+
+
+def even_batches(n_rows: int, batch_size: int, seed: int) -> np.ndarray:
+    """Return indices of shape (n_batches, batch_size), shuffled.
+
+    The last batch is filled up with rows from the beginning, because the size of a
+    batch sets how much a bound can report.
+    """
+    batch_size = min(batch_size, n_rows)
+    order = np.random.default_rng(seed).permutation(n_rows)
+    return np.resize(order, (-(-n_rows // batch_size), batch_size))
 
 
 def torch_type(rows: np.ndarray) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""The network: raw rows -> scaled input -> encoder -> normalised code."""
+"""The network: raw rows -> scaled input -> encoder -> normalised output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ._channels import Channel
 from ._encoders import ENCODERS
 from ._runtime import batches, take
 
@@ -39,6 +38,8 @@ class NetworkSpec:
         channels)`` or, if ``channels_first``, ``(channels, height, width)``.
     channels_first : bool
     n_components : int
+    output_layer : {"code", "hidden"}
+        What ``transform`` returns; an encoder of the user's has no "hidden".
     """
 
     encoder: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module]
@@ -46,6 +47,12 @@ class NetworkSpec:
     row_shape: tuple[int, ...]
     channels_first: bool
     n_components: int
+    output_layer: str = "code"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether rows are flattened images."""
+        return len(self.row_shape) > 1
 
     @property
     def is_own_encoder(self) -> bool:
@@ -55,7 +62,7 @@ class NetworkSpec:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one row as the encoder sees it; images are channels first."""
-        if len(self.row_shape) == 1 or self.channels_first:
+        if not self.is_image or self.channels_first:
             return self.row_shape
         return (self.row_shape[2], *self.row_shape[:2])
 
@@ -72,7 +79,7 @@ class InputLayer(nn.Module):
         super().__init__()
         self.row_shape = spec.row_shape
         self.channels_first = spec.channels_first
-        self.is_image = len(spec.row_shape) > 1
+        self.is_image = spec.is_image
         channel_axis = 0 if spec.channels_first else -1
         shape = [1] * len(spec.row_shape)
         shape[channel_axis] = spec.row_shape[channel_axis]
@@ -188,15 +195,25 @@ def _shrink(covariance: Tensor, n_rows: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """Raw rows to codes: training mode normalises by the batch, eval by all rows."""
+    """Raw rows to outputs: training mode normalises by the batch, eval by all rows.
 
-    def __init__(self, spec: NetworkSpec, encoder: nn.Module, channel: Channel) -> None:
+    ``standardizer``, if there is one, serves the layer below the code.
+    """
+
+    def __init__(self, spec: NetworkSpec, encoder: nn.Module) -> None:
         super().__init__()
         self.input = InputLayer(spec)
         self.encoder = encoder
         self.is_own_encoder = spec.is_own_encoder
         self.normalizer = Normalizer(spec.n_components)
-        self.channel = channel
+        self.standardizer = None
+        if spec.output_layer == "hidden":
+            self.standardizer = Normalizer(encoder[1].in_features)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of the output."""
+        return len((self.standardizer or self.normalizer).mean)
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Map scaled inputs to the encoder's output, not normalised yet."""
@@ -205,19 +222,26 @@ class Network(nn.Module):
             return self.encoder(inputs.to(torch.float32)).to(dtype)
         return self.encoder(inputs.to(dtype))
 
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Map scaled inputs to the layer below the code, not standardised yet."""
+        return self.encoder[0](inputs.to(self.normalizer.mean.dtype))
+
     def code(self, inputs: Tensor, n_sent: int | None = None) -> Tensor:
-        """Map scaled inputs to codes in the support of the law."""
-        return self.channel.squash(self.normalizer(self.encode(inputs), n_sent))
+        """Map scaled inputs to codes of mean 0 and variance 1."""
+        return self.normalizer(self.encode(inputs), n_sent)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.code(self.input(rows))
+        inputs = self.input(rows)
+        if self.standardizer is not None:
+            return self.standardizer(self.hidden(inputs))
+        return self.code(inputs)
 
 
 def build_network(
-    spec: NetworkSpec, channel: Channel, generator: torch.Generator | None = None
+    spec: NetworkSpec, generator: torch.Generator | None = None
 ) -> Network:
     """Build the network; without a generator, weights are left to be loaded."""
-    return Network(spec, _build_encoder(spec, generator), channel)
+    return Network(spec, _build_encoder(spec, generator))
 
 
 def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.Module:

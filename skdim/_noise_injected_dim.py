@@ -8,7 +8,15 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ._base import BaseInfoMax, Interval, StrOptions, fit_context, is_count
+from ._base import (
+    BaseInfoMax,
+    HasMethods,
+    Interval,
+    StrOptions,
+    fit_context,
+    is_count,
+)
+from ._laws import LAWS, Law
 
 __all__ = ["NoiseInjectedDIM"]
 
@@ -16,6 +24,14 @@ __all__ = ["NoiseInjectedDIM"]
 _BATCH_SIZE = 256
 _STEPS = 500
 _SIZES = {"mlp": (128, 128), "conv": (32, 64, 128)}
+
+# Views by number of channels; a table has none.
+_VIEWS = {
+    0: ["neighbors"],
+    1: ["affine"],
+}
+_VIEWS |= {n_channels: ["crop", "flip", "color"] for n_channels in (3, 4)}
+_SLICED_WEIGHT = {"table": 0.0, "image": 8.0}
 
 # The bound is called saturated within this share of the most it can report, if the
 # channel could carry more.
@@ -198,13 +214,22 @@ class NoiseInjectedDIM(BaseInfoMax):
         n_components=16,
         *,
         output_distribution="normal",
+        noise_distribution="auto",
         noise_scale="auto",
         objective="infonce",
+        agreement_weight=0.0,
+        sliced_weight="auto",
         critic="channel",
         encoder="auto",
         hidden_layer_sizes="auto",
         image_shape=None,
-        views=None,
+        output_layer="code",
+        views="auto",
+        view_strength="auto",
+        view_sides="both",
+        n_views=1,
+        n_neighbors=5,
+        supervised=False,
         batch_size="auto",
         max_iter="auto",
         learning_rate_init=3e-3,
@@ -219,13 +244,22 @@ class NoiseInjectedDIM(BaseInfoMax):
     ):
         self.n_components = n_components
         self.output_distribution = output_distribution
+        self.noise_distribution = noise_distribution
         self.noise_scale = noise_scale
         self.objective = objective
+        self.agreement_weight = agreement_weight
+        self.sliced_weight = sliced_weight
         self.critic = critic
         self.encoder = encoder
         self.hidden_layer_sizes = hidden_layer_sizes
         self.image_shape = image_shape
+        self.output_layer = output_layer
         self.views = views
+        self.view_strength = view_strength
+        self.view_sides = view_sides
+        self.n_views = n_views
+        self.n_neighbors = n_neighbors
+        self.supervised = supervised
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.learning_rate_init = learning_rate_init
@@ -248,6 +282,7 @@ class NoiseInjectedDIM(BaseInfoMax):
         from ._critics import CRITICS
         from ._encoders import ENCODERS
         from ._objectives import OBJECTIVES
+        from ._views import VIEWS
 
         positive = Interval(Real, 0, None, closed="neither")
         not_negative = Interval(Real, 0, None, closed="left")
@@ -255,14 +290,23 @@ class NoiseInjectedDIM(BaseInfoMax):
         auto = StrOptions({"auto"})
         return {
             "n_components": [count],
-            "output_distribution": [StrOptions(set(CHANNELS))],
+            "output_distribution": [StrOptions(set(LAWS)), HasMethods("cdf")],
+            "noise_distribution": [StrOptions({"auto", *CHANNELS})],
             "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
             "objective": [StrOptions(set(OBJECTIVES))],
+            "agreement_weight": [Interval(Real, 0, 1, closed="both")],
+            "sliced_weight": [auto, not_negative],
             "critic": [StrOptions(set(CRITICS))],
             "encoder": [StrOptions({"auto", *ENCODERS}), callable],
             "hidden_layer_sizes": [auto, count, "array-like"],
             "image_shape": [None, "array-like"],
-            "views": [None, callable],
+            "output_layer": [StrOptions({"code", "hidden"})],
+            "views": [None, StrOptions({"auto", *VIEWS}), callable, list, tuple],
+            "view_strength": [auto, not_negative],
+            "view_sides": [StrOptions({"both", "one"})],
+            "n_views": [count],
+            "n_neighbors": [count],
+            "supervised": ["boolean"],
             "batch_size": [auto, Interval(Integral, 2, None, closed="left")],
             "max_iter": [auto, count],
             "learning_rate_init": [positive],
@@ -304,18 +348,21 @@ channels) or (n_samples, channels, height, width)
         with self._unchanged_on_error():
             rows, image_shape = self._validate_rows(X, reset=True, ensure_min_samples=2)
             row_shape, channels_first = self._row_shape(image_shape, rows.shape[1])
+            labels = self._validate_labels(y, rows) if self.supervised else None
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            rows, validation_rows = self._split(rows, seed)
-            config = self._resolve(len(rows), row_shape, channels_first, seed)
-            result = train(config, rows, validation_rows)
+            data, validation_data = self._split(rows, labels, seed)
+            config = self._resolve(len(data.rows), row_shape, channels_first, seed)
+            result = train(config, data, validation_data)
             self._set_fitted(config, result)
         self._warn(config, result)
         return self
 
-    def _split(self, rows, seed):
-        """Return training rows, and validation rows or None."""
+    def _split(self, rows, labels, seed):
+        """Return data to train on, and validation data or None."""
+        from ._trainer import Data
+
         if not self.early_stopping:
-            return rows, None
+            return Data(rows, labels), None
         n_validation = max(2, round(self.validation_fraction * len(rows)))
         if len(rows) - n_validation < 2:
             raise ValueError(
@@ -324,11 +371,11 @@ channels) or (n_samples, channels, height, width)
                 f"{len(rows)} rows in all; pass more rows or early_stopping=False."
             )
         order = np.random.default_rng(seed).permutation(len(rows))
-        return rows[order[n_validation:]], rows[order[:n_validation]]
+        parts = order[n_validation:], order[:n_validation]
+        return [Data(rows[p], None if labels is None else labels[p]) for p in parts]
 
     def _resolve(self, n_rows, row_shape, channels_first, seed):
         """Return the configuration with every "auto" decided."""
-        from ._model import ModelSpec
         from ._runtime import resolve_device
         from ._trainer import FitConfig
 
@@ -336,16 +383,8 @@ channels) or (n_samples, channels, height, width)
         batch_size = min(batch_size, n_rows)
         steps_per_epoch = n_rows // batch_size
         auto_iter = math.ceil(_STEPS / steps_per_epoch)
-        model = ModelSpec(
-            network=self._resolve_network(row_shape, channels_first),
-            output_distribution=self.output_distribution,
-            noise_scale=self._resolve_noise_scale(batch_size),
-            critic=self.critic,
-            objective=self.objective,
-            view=self.views,
-        )
         return FitConfig(
-            model=model,
+            model=self._resolve_model(batch_size, row_shape, channels_first),
             batch_size=batch_size,
             max_iter=auto_iter if self.max_iter == "auto" else self.max_iter,
             learning_rate=self.learning_rate_init,
@@ -357,13 +396,99 @@ channels) or (n_samples, channels, height, width)
             verbose=bool(self.verbose),
         )
 
-    def _resolve_noise_scale(self, batch_size):
-        if self.noise_scale != "auto":
-            return float(self.noise_scale)
+    def _resolve_model(self, batch_size, row_shape, channels_first):
+        from ._model import ModelSpec
+
+        network = self._resolve_network(row_shape, channels_first)
+        views = self._resolve_views(network)
+        noise_distribution, noise_scale = self._resolve_noise(batch_size, views)
+        model = ModelSpec(
+            network=network,
+            noise_distribution=noise_distribution,
+            noise_scale=noise_scale,
+            critic=self.critic,
+            objective=self.objective,
+            views=views,
+            is_supervised=bool(self.supervised),
+            agreement_weight=float(self.agreement_weight),
+            sliced_weight=self._resolve_sliced_weight(network),
+        )
+        self._check_agreement(model)
+        return model
+
+    def _resolve_views(self, network):
+        from ._model import ViewSpec
+
+        steps = self.views
+        if isinstance(steps, str) and steps == "auto":
+            steps = _VIEWS.get(
+                network.input_shape[0] if network.is_image else 0, ["crop"]
+            )
+        if steps is None or isinstance(steps, str) or callable(steps):
+            steps = [] if steps is None else [steps]
+        for step in steps:
+            self._check_view(step, network.is_image)
+        is_auto = self.view_strength == "auto"
+        return ViewSpec(
+            steps=tuple(steps),
+            strength=None if is_auto else float(self.view_strength),
+            n_neighbors=int(self.n_neighbors),
+            sides=self.view_sides,
+            n_views=int(self.n_views),
+        )
+
+    @staticmethod
+    def _check_view(step, is_image):
+        from ._views import VIEWS
+
+        if callable(step):
+            return
+        fitting = sorted(n for n, view in VIEWS.items() if view.of_images == is_image)
+        if step not in fitting:
+            raise ValueError(
+                f"The 'views' parameter must hold functions or names among {fitting} "
+                f"for {'images' if is_image else 'a table'}. Got {step!r} instead."
+            )
+
+    def _resolve_noise(self, batch_size, views):
+        """Return the distribution of the noise and its scale."""
         from ._channels import CHANNELS
 
-        channel = CHANNELS[self.output_distribution]
-        return channel.for_batch(batch_size, self.n_components).noise_scale
+        Law(self.output_distribution)  # raises if it is none
+        name, law = self.noise_distribution, self.output_distribution
+        if name == "auto":
+            box = CHANNELS["uniform"].for_batch(batch_size, self.n_components)
+            # Above ln(batch), the box is at its widest and still carries too much.
+            fits = box.noise_scale < box.widest_noise and not views.steps
+            is_uniform = isinstance(law, str) and law == "uniform"
+            name = "uniform" if is_uniform and fits else "normal"
+        if self.noise_scale != "auto":
+            return name, float(self.noise_scale)
+        channel = CHANNELS[name].for_batch(batch_size, self.n_components)
+        return name, channel.noise_scale
+
+    def _resolve_sliced_weight(self, network):
+        if self.sliced_weight != "auto":
+            return float(self.sliced_weight)
+        return _SLICED_WEIGHT["image" if network.is_image else "table"]
+
+    def _check_agreement(self, model):
+        """Raise where the agreement of views is asked for and there is none."""
+        from ._objectives import OBJECTIVES
+
+        is_asked = (
+            OBJECTIVES[model.objective].is_for_densities or model.agreement_weight
+        )
+        if is_asked and not model.has_pairs:
+            raise ValueError(
+                "objective='agreement' and agreement_weight above 0 need views. Got "
+                "views=None instead; pass views, or another objective."
+            )
+        if is_asked and model.critic != "channel":
+            raise ValueError(
+                f"objective='agreement' and agreement_weight above 0 need "
+                f"critic='channel'. Got {model.critic!r} instead."
+            )
 
     def _resolve_network(self, row_shape, channels_first):
         from ._network import NetworkSpec
@@ -377,9 +502,19 @@ channels) or (n_samples, channels, height, width)
                 "encoder='conv' needs images. Got rows of a table instead; pass a 4-D "
                 "array or set 'image_shape'."
             )
-        sizes = self._resolve_sizes(encoder) if isinstance(encoder, str) else ()
+        is_own = not isinstance(encoder, str)
+        if is_own and self.output_layer == "hidden":
+            raise ValueError(
+                "output_layer='hidden' needs a built-in encoder. Got one of your own "
+                "instead; use output_layer='code'."
+            )
         return NetworkSpec(
-            encoder, sizes, row_shape, channels_first, int(self.n_components)
+            encoder=encoder,
+            sizes=() if is_own else self._resolve_sizes(encoder),
+            row_shape=row_shape,
+            channels_first=channels_first,
+            n_components=int(self.n_components),
+            output_layer=self.output_layer,
         )
 
     def _resolve_sizes(self, encoder):
@@ -396,12 +531,12 @@ channels) or (n_samples, channels, height, width)
 
     def _set_fitted(self, config, result):
         model = config.model
-        channel = model.channel
         self.noise_scale_ = model.noise_scale
-        self.capacity_ = channel.capacity(self.n_components)
+        self.capacity_ = model.channel.capacity(self.n_components)
         self.batch_size_ = config.batch_size
         self.information_ = result.information
         self.information_curve_ = np.array(result.information_curve)
+        self.match_curve_ = np.array(result.gap_curve)
         self.n_iter_ = len(result.information_curve)
         vars(self).pop("validation_information_curve_", None)
         if self.early_stopping:

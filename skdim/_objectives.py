@@ -1,7 +1,8 @@
 """Lower bounds on mutual information, in nats, as functions of a score matrix.
 
 ``scores[i, j] = critic(u_i, y_j)``: rows are codes, columns are what the receiver
-saw, and the pairs that belong together lie on the diagonal.
+saw, and the pairs that belong together lie on the diagonal.  The best critic of every
+bound here is the log density ratio ``log p(y | u) / p(y)``.
 """
 
 from __future__ import annotations
@@ -12,8 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-__all__ = ["OBJECTIVES", "Objective", "infonce"]
+__all__ = ["OBJECTIVES", "Objective", "agreement"]
+
+Bound = Callable[[Tensor], Tensor]
+
+_CLIP = 5.0  # of SMILE, in nats
+_LARGEST_EXPONENT = 20.0
 
 
 def infonce(scores: Tensor) -> Tensor:
@@ -26,14 +33,91 @@ def infonce(scores: Tensor) -> Tensor:
     return math.log(len(scores)) + log_posterior.diagonal().mean()
 
 
+def donsker_varadhan(scores: Tensor) -> Tensor:
+    """Donsker-Varadhan: ``E_joint[T] - log E_product[exp T]``.
+
+    Belghazi et al., arXiv 1801.04062.  The logarithm of a mean over a
+    batch is too small on average, so the estimate is too large.
+    """
+    return scores.diagonal().mean() - _log_mean_exp(_unpaired(scores))
+
+
+def nguyen_wainwright_jordan(scores: Tensor) -> Tensor:
+    """NWJ: ``1 + E_joint[T] - E_product[exp T]``.
+
+    Poole et al., arXiv 1905.06922, section 2, for a critic ``1 + T``.  Without
+    bias at any batch size, but of a variance that grows as the exponential of the
+    information.
+    """
+    return 1 + scores.diagonal().mean() - _exp(_log_mean_exp(_unpaired(scores)))
+
+
+def jensen_shannon(scores: Tensor) -> Tensor:
+    """Jensen-Shannon: ``-E_joint[sp(-T)] - E_product[sp(T)]``, sp = softplus.
+
+    Equation (4) of Hjelm et al., arXiv 1808.06670.  Bounded gradients, but no estimate
+    of the information: it is at most 0.
+    """
+    n_rows = len(scores)
+    paired = scores.diagonal()
+    unpaired = softplus(scores).sum() - softplus(paired).sum()
+    return -softplus(-paired).mean() - unpaired / (n_rows * (n_rows - 1))
+
+
+def smile(scores: Tensor) -> Tensor:
+    """SMILE: Donsker-Varadhan with ``exp T`` clipped to ``exp(-5) .. exp(5)``.
+
+    Song and Ermon, arXiv 1910.06222.  Less variance for a bias, up or
+    down.  As there, Jensen-Shannon trains: clipped, scores could rise for ever.
+    """
+    clipped = scores.clamp(-_CLIP, _CLIP)
+    return scores.diagonal().mean() - _log_mean_exp(_unpaired(clipped))
+
+
+def agreement(scores: Tensor) -> Tensor:
+    """Barber-Agakov: ``E_joint[T]`` for a critic that is itself a log density ratio.
+
+    Poole et al., arXiv 1905.06922, section 2.  With ``T`` made of normal
+    densities it is a bound up to ``KL(p(y) || N(0, (1 + sigma^2) I))``.  There are no
+    unpaired scores: it pays for agreement of views, not for telling rows apart.
+    """
+    return scores.diagonal().mean()
+
+
+def _unpaired(scores: Tensor) -> Tensor:
+    paired = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    return scores.masked_fill(paired, -math.inf)
+
+
+def _log_mean_exp(unpaired: Tensor) -> Tensor:
+    n_rows = len(unpaired)
+    return unpaired.flatten().logsumexp(0) - math.log(n_rows * (n_rows - 1))
+
+
+def _exp(x: Tensor) -> Tensor:
+    """Exponential, continued by its tangent where it would leave single precision."""
+    inside = x.clamp_max(_LARGEST_EXPONENT)
+    return inside.exp() * (1 + (x - inside))
+
+
 @dataclass(frozen=True)
 class Objective:
-    """A bound and the most it can report from a batch of a given size."""
+    """What is maximised, the estimate of the information, and the most it can report.
 
-    bound: Callable[[Tensor], Tensor]
-    ceiling: Callable[[int], float]
+    ``is_for_densities`` says that the critic must be a log density ratio, not learned.
+    """
+
+    maximized: Bound
+    estimate: Bound
+    ceiling: Callable[[int], float] = lambda batch_size: math.inf
+    is_for_densities: bool = False
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "infonce": Objective(infonce, ceiling=math.log),
+    "infonce": Objective(infonce, infonce, ceiling=math.log),
+    "dv": Objective(donsker_varadhan, donsker_varadhan),
+    "nwj": Objective(nguyen_wainwright_jordan, nguyen_wainwright_jordan),
+    "jsd": Objective(jensen_shannon, nguyen_wainwright_jordan),
+    "smile": Objective(jensen_shannon, smile),
+    "agreement": Objective(agreement, agreement, is_for_densities=True),
 }

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ._model import NOISE, InfoMax, ModelSpec, information, torch_type
+from ._critics import regression
+from ._model import (
+    NOISE,
+    InfoMax,
+    ModelSpec,
+    even_batches,
+    information,
+    make_source,
+    torch_type,
+)
+from ._network import Normalizer
 from ._runtime import batches, sandbox, seeded_generator, take
+from ._source import Source
 
-__all__ = ["FitConfig", "TrainResult", "train"]
+__all__ = ["Data", "FitConfig", "TrainResult", "train"]
 
 # Enough batches to know the information after training to about 0.01 nats.
 _MAX_BATCHES = 20
@@ -43,24 +54,37 @@ class TrainResult:
 
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     encoder: str | nn.Module = ""  # its name, or the user's module
+    n_outputs: int = 0
     information: float = math.nan
     information_curve: list[float] = field(default_factory=list)
+    gap_curve: list[float] = field(default_factory=list)
     validation_curve: list[float] = field(default_factory=list)
     stopped: bool = False  # by itself, before max_iter
     interrupted: bool = False  # by the user
 
-    def add_epoch(self, information: float, validation: float | None = None) -> None:
+    def add_epoch(
+        self, information: float, gap: float, validation: float | None = None
+    ) -> None:
         """Note the end of an epoch in all curves at once."""
         self.information_curve.append(information)
+        self.gap_curve.append(gap)
         if validation is not None:
             self.validation_curve.append(validation)
 
 
+@dataclass(frozen=True)
+class Data:
+    """Rows and, if training is supervised, their classes."""
+
+    rows: np.ndarray
+    labels: np.ndarray | None = None
+
+
 def train(
-    config: FitConfig, rows: np.ndarray, validation_rows: np.ndarray | None = None
+    config: FitConfig, data: Data, validation_data: Data | None = None
 ) -> TrainResult:
-    """Train on ``rows``; given validation rows, keep the epoch that suits them best."""
-    result = TrainResult()
+    """Train on ``data``; given validation data, keep the epoch that suits it best."""
+    result, rows = TrainResult(), data.rows
     global_seed = config.model.global_seed(config.seed)
     with sandbox(gradients=True, global_seed=global_seed):
         generator = seeded_generator(config.seed)
@@ -69,15 +93,18 @@ def train(
         model.network.input.to(torch_type(rows))
         model.to(config.device)
         check_user_code(model, rows, config.device)
+        source = _source(model, config, data)
+        validation = validation_data and _source(model, config, validation_data)
         try:
-            _run(model, config, rows, validation_rows, generator, result)
+            _run(model, config, source, validation, generator, result)
         except KeyboardInterrupt:
             result.interrupted = True
-    finalize(model, config, rows, generator)
+    finalize(model, config, source, generator)
     result.information = information(
-        model, rows, config.batch_size, config.seed, config.device, _MAX_BATCHES
+        model, source, config.batch_size, config.seed, _MAX_BATCHES
     )
     result.weights = model.weights()
+    result.n_outputs = model.network.n_outputs
     result.encoder = config.model.network.encoder
     if config.model.network.is_own_encoder:
         model.zero_grad()
@@ -85,12 +112,16 @@ def train(
     return result
 
 
+def _source(model: InfoMax, config: FitConfig, data: Data) -> Source:
+    return make_source(model, data.rows, config.seed, config.device, data.labels)
+
+
 def check_user_code(model: InfoMax, rows: np.ndarray, device: torch.device) -> None:
     """Raise ValueError if the user's encoder or view does not fit the data."""
     spec = model.spec
     inputs = model.network.input(take(rows, slice(2), device))
-    if spec.view is not None:
-        view = spec.view(inputs, seeded_generator(0, device))
+    for step in filter(callable, spec.views.steps):
+        view = step(inputs.clone(), seeded_generator(0, device))
         _check_shape("'views' callable", view, tuple(inputs.shape))
         if not torch.isfinite(view).all():
             raise ValueError("The 'views' callable must return finite numbers.")
@@ -117,33 +148,33 @@ def _check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
 def _run(
     model: InfoMax,
     config: FitConfig,
-    rows: np.ndarray,
-    validation_rows: np.ndarray | None,
+    source: Source,
+    validation: Source | None,
     generator: torch.Generator,
     result: TrainResult,
 ) -> None:
     """Train for up to ``max_iter`` epochs; ``result`` is filled as they pass."""
-    n_batches = len(rows) // config.batch_size
+    n_batches = len(source) // config.batch_size
     optimizer, scheduler = _optimizer(model, config, config.max_iter * n_batches)
     noise = seeded_generator(config.seed + NOISE, config.device)
     monitor = _Monitor(config.tol, config.n_iter_no_change)
     try:
         for _ in range(config.max_iter):
             model.train()
-            order = torch.randperm(len(rows), generator=generator, device="cpu").numpy()
-            batched = order[: n_batches * config.batch_size].reshape(n_batches, -1)
-            bounds = []
+            order = torch.randperm(len(source), generator=generator, device="cpu")
+            batched = order[: n_batches * config.batch_size].view(n_batches, -1).numpy()
+            terms = []
             for index in batched:
-                bound = model(take(rows, index, config.device), noise)
+                term = model(source, index, noise)
                 optimizer.zero_grad()
-                bound.neg().backward()
+                term.objective.neg().backward()
                 optimizer.step()
                 scheduler.step()
-                bounds.append(bound.detach())
-            value = _checked(float(torch.stack(bounds).mean()))
-            curves = {"information": value}
-            if validation_rows is not None:
-                value = _validate(model.eval(), config, validation_rows)
+                terms.append(torch.stack([term.information, term.gap]))
+            value, gap = torch.stack(terms).mean(0).tolist()
+            curves = {"information": _checked(value), "gap": gap}
+            if validation is not None:
+                value = _validate(model.eval(), config, validation)
                 curves["validation"] = value
                 monitor.keep_if_best(value, model)
             result.add_epoch(**curves)
@@ -199,8 +230,8 @@ class _Monitor:
             model.load_state_dict(self.best_state)
 
 
-def _validate(model: InfoMax, config: FitConfig, rows: np.ndarray) -> float:
-    return information(model, rows, config.batch_size, config.seed, config.device)
+def _validate(model: InfoMax, config: FitConfig, source: Source) -> float:
+    return information(model, source, config.batch_size, config.seed)
 
 
 def _checked(value: float) -> float:
@@ -221,23 +252,42 @@ def _report(config: FitConfig, result: TrainResult) -> None:
 
 
 def finalize(
-    model: InfoMax, config: FitConfig, rows: np.ndarray, generator: torch.Generator
+    model: InfoMax, config: FitConfig, source: Source, generator: torch.Generator
 ) -> None:
     """Replace running averages by statistics of all clean training rows.
 
-    Batch norm of the encoder first, as it changes what the normaliser sees; the
-    normaliser's affine map last.
+    Batch norm of the encoder first, as it changes what the normaliser sees; then the
+    normaliser's affine map; what the critic knows of pairs of codes last.
     """
     model.eval()
-    device = config.device
+    network, device, rows = model.network, config.device, source.rows
     global_seed = config.model.global_seed(config.seed)
     with sandbox(gradients=False, global_seed=global_seed):
         order = torch.randperm(len(rows), generator=generator, device="cpu").numpy()
         chunks = [order[chunk] for chunk in batches(*rows.shape)]
-        with _precise_batch_norm(model.network.encoder) as has_batch_norm:
+        with _precise_batch_norm(network.encoder) as has_batch_norm:
             for chunk in chunks if has_batch_norm else []:
-                model.network.encode(model.network.input(take(rows, chunk, device)))
-        _fit_normalizer(model, rows, chunks, device)
+                network.encode(network.input(take(rows, chunk, device)))
+        # A critic that was learned knows the components as they are.
+        whiten = model.critic.is_density
+        _fit_normalizer(
+            network.normalizer, network.encode, model, source, chunks, whiten
+        )
+        if network.standardizer is not None:
+            _fit_normalizer(
+                network.standardizer, network.hidden, model, source, chunks, False
+            )
+        if model.critic.is_matched:
+            _fit_critic(model, config, source)
+
+
+def _fit_critic(model: InfoMax, config: FitConfig, source: Source) -> None:
+    """Set what the critic knows of pairs from many batches."""
+    generator = seeded_generator(config.seed + NOISE, config.device)
+    batched = even_batches(len(source), config.batch_size, config.seed)[:_MAX_BATCHES]
+    model.critic.fit(
+        [regression(*model.pairs(source, index, generator)) for index in batched]
+    )
 
 
 @contextmanager
@@ -256,18 +306,20 @@ def _precise_batch_norm(encoder: nn.Module) -> Iterator[bool]:
 
 
 def _fit_normalizer(
-    model: InfoMax, rows: np.ndarray, chunks: list[np.ndarray], device: torch.device
+    normalizer: Normalizer,
+    outputs: Callable[[Tensor], Tensor],
+    model: InfoMax,
+    source: Source,
+    chunks: list[np.ndarray],
+    whiten: bool,
 ) -> None:
-    """Set the output's affine map from the moments over all rows."""
-    network = model.network
+    """Set the affine map of an output from its moments over all rows."""
     total = square = 0.0
     for chunk in chunks:
-        outputs = network.encode(network.input(take(rows, chunk, device))).double()
-        total = total + outputs.sum(0)
-        square = square + outputs.T @ outputs
-    mean = total / len(rows)
-    covariance = square / len(rows) - torch.outer(mean, mean)
+        values = outputs(model.network.input(source.take(chunk))).double()
+        total = total + values.sum(0)
+        square = square + values.T @ values
+    mean = total / len(source)
+    covariance = square / len(source) - torch.outer(mean, mean)
     _checked(float(covariance.sum()))
-    # A critic that was learned knows the components as they are.
-    whiten = not model.critic.is_learned
-    network.normalizer.fit(mean, covariance, len(rows), whiten)
+    normalizer.fit(mean, covariance, len(source), whiten)

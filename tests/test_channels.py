@@ -49,40 +49,55 @@ def test_noise_is_drawn_from_the_generator_given(channel):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("excess", [None, 0.7])
-def test_normal_kernel_is_the_log_density_of_the_noise(excess):
+@pytest.mark.parametrize(("slope", "excess"), [(1.0, 0.0), (0.6, 0.5)])
+def test_normal_ratio_is_that_of_the_densities(slope, excess):
     channel = NormalChannel(0.4)
     u, y = torch.randn(2, 7, 3, generator=generator(), dtype=torch.float64)
-    given = None if excess is None else torch.tensor(excess)
-    scores = channel.log_kernel(u, y, given)
-    scale = math.sqrt(0.4**2 + (excess or 0))
-    density = torch.distributions.Normal(u[:, None], scale).log_prob(y).sum(-1)
-    constant = 3 * (math.log(scale) + 0.5 * math.log(2 * math.pi))
-    torch.testing.assert_close(scores, density + constant)
+    scores = channel.log_ratio(u, y, slope, torch.full((3,), excess))
+    seen = torch.distributions.Normal(slope * u[:, None], math.sqrt(0.16 + excess))
+    received = torch.distributions.Normal(torch.zeros(3), math.sqrt(1.16))
+    expected = (seen.log_prob(y) - received.log_prob(y)).sum(-1)
+    torch.testing.assert_close(scores, expected, check_dtype=False)
 
 
-def test_uniform_kernel_is_flat_inside_and_steep_outside():
-    u = torch.zeros(1, 1)
-    y = torch.tensor([[0.0], [0.05], [0.1], [0.13], [0.5]])
-    inside, half, wall, outside, far = UniformChannel(0.1).log_kernel(u, y)[0]
-    assert inside == 0 and half > -0.005
+def test_uniform_ratio_is_flat_inside_and_steep_outside():
+    u = torch.zeros(1, 1, dtype=torch.float64)
+    y = torch.tensor([[0.0], [0.05], [0.1], [0.13], [0.5]], dtype=torch.float64)
+    channel = UniformChannel(0.1)
+    # The received code is a trapezoid in density: half as likely at 0 as at 0.1.
+    trapezoid = torch.tensor([0.5, 0.75, 1, 1, 1]).log()
+    box = (channel.log_ratio(u, y, 1.0, 0.0) + trapezoid)[0]
+    inside, half, wall, outside, far = box + math.log(0.2 * math.gamma(9 / 8))
+    assert abs(inside) < 1e-6 and half > -0.005
     assert wall.item() == pytest.approx(-1, abs=1e-4)
     assert far < outside < -8
 
 
+def test_uniform_ratio_is_the_information_of_its_channel():
+    # On average over pairs; less what the smooth walls lose.
+    channel = UniformChannel(0.05)
+    u = torch.rand(4000, 2, generator=generator())
+    y = u + channel.noise(u, generator().manual_seed(1))
+    mean = channel.log_ratio(u, y, 1.0, 0.0).diagonal().mean().item()
+    assert channel.capacity(2) - 0.4 < mean < channel.capacity(2)
+
+
 @pytest.mark.parametrize("width", [0.3, 0.1])  # 0.1: beyond the knee too
-def test_uniform_kernel_gradient_matches_finite_differences(width):
+def test_uniform_ratio_gradient_matches_finite_differences(width):
     u, y = torch.rand(2, 5, 3, generator=generator(), dtype=torch.float64)
     u.requires_grad_(), y.requires_grad_()
     width = torch.tensor(width, dtype=torch.float64, requires_grad=True)
-    kernel = UniformChannel(0.05).log_kernel
-    assert torch.autograd.gradcheck(kernel, (u, y, width))
+
+    def ratio(u, y, width):
+        return UniformChannel(0.05).log_ratio(u, y, 1.0, width)
+
+    assert torch.autograd.gradcheck(ratio, (u, y, width))
 
 
-def test_uniform_kernel_stays_finite_for_tiny_noise():
+def test_uniform_ratio_stays_finite_for_tiny_noise():
     u, y = torch.rand(2, 5, 3, generator=generator())
     u.requires_grad_()
-    scores = UniformChannel(1e-6).log_kernel(u, y)
+    scores = UniformChannel(1e-6).log_ratio(u, y, 1.0, 0.0)
     scores.diagonal().sum().backward()
     assert torch.isfinite(scores).all() and torch.isfinite(u.grad).all()
 

@@ -13,8 +13,8 @@ PACKAGE = Path(skdim.__file__).parent
 # Lower layers first; a module may import only from layers below its own.
 LAYERS = [
     {"_laws", "_process", "_version"},
-    {"_channels", "_objectives", "_encoders", "_runtime"},
-    {"_critics", "_network"},
+    {"_channels", "_objectives", "_encoders", "_runtime", "_slices", "_views"},
+    {"_critics", "_network", "_source"},
     {"_model"},
     {"_trainer"},
     {"_base", "metrics"},

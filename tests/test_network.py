@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from skdim._channels import NormalChannel
 from skdim._encoders import ENCODERS
 from skdim._network import InputLayer, NetworkSpec, Normalizer, build_network
 
@@ -113,9 +112,7 @@ def test_normalizer_of_a_constant_component_is_finite():
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 28, 28), (4, 17, 16)])
 def test_encoders_take_any_shape_and_use_every_parameter(encoder, shape):
     g = torch.Generator().manual_seed(0)
-    network = build_network(
-        spec(encoder, shape, channels_first=True), NormalChannel(1.0), g
-    )
+    network = build_network(spec(encoder, shape, channels_first=True), g)
     rows = torch.randn(6, int(np.prod(shape)), generator=g)
     codes = network.train()(rows)
     assert codes.shape == (6, 3)
@@ -128,7 +125,7 @@ def test_weights_come_from_the_generator_only(encoder):
     def build():
         g = torch.Generator().manual_seed(3)
         shape = spec(encoder, (1, 8, 8), channels_first=True)
-        return build_network(shape, NormalChannel(1.0), g).state_dict()
+        return build_network(shape, g).state_dict()
 
     before = torch.random.get_rng_state()
     one, two = build(), build()

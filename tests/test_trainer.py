@@ -4,20 +4,21 @@ import torch
 
 from skdim._critics import CRITICS
 from skdim._encoders import ENCODERS
-from skdim._model import InfoMax, ModelSpec
+from skdim._model import InfoMax, ModelSpec, ViewSpec
 from skdim._network import NetworkSpec
 from skdim._runtime import seeded_generator
-from skdim._trainer import FitConfig, _Monitor, finalize, train
+from skdim._source import Source
+from skdim._trainer import Data, FitConfig, _Monitor, finalize, train
 
 
 def jitter(inputs, generator):
     return inputs + 0.1 * torch.randn(inputs.shape, generator=generator)
 
 
-def config(encoder="mlp", critic="channel", view=None, **changes):
+def config(encoder="mlp", critic="channel", views=(), **changes):
     shape = (4, 4, 1)
     network = NetworkSpec(encoder, (8,), shape, False, 2)
-    model = ModelSpec(network, "normal", 0.5, critic, "infonce", view)
+    model = ModelSpec(network, "normal", 0.5, critic, "infonce", ViewSpec(views))
     values = {
         "model": model,
         "batch_size": 32,
@@ -36,20 +37,20 @@ def some_rows(n=100, n_features=16):
     return np.random.default_rng(0).normal(size=(n, n_features)).astype(np.float32)
 
 
-@pytest.mark.parametrize("view", [None, jitter])
+@pytest.mark.parametrize("views", [(), (jitter,)])
 @pytest.mark.parametrize("critic", CRITICS)
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_parameter_moves(encoder, critic, view):
-    conf = config(encoder, critic, view)
+def test_every_parameter_moves(encoder, critic, views):
+    conf = config(encoder, critic, views)
     model = InfoMax(conf.model, seeded_generator(conf.seed))
     start = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
-    end = train(conf, some_rows()).weights
+    end = train(conf, Data(some_rows())).weights
     for name, value in start.items():
         assert (end[name] != value).any(), name
 
 
 def test_information_rises():
-    curve = train(config(max_iter=30), some_rows(320)).information_curve
+    curve = train(config(max_iter=30), Data(some_rows(320))).information_curve
     assert len(curve) == 30
     assert curve[-1] > curve[0] + 0.1
 
@@ -62,7 +63,7 @@ def test_finalize_leaves_no_trace_of_the_running_averages():
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.fill_(100.0)
-    finalize(model, conf, rows, seeded_generator(1))
+    finalize(model, conf, Source(rows, conf.device), seeded_generator(1))
     with torch.no_grad():
         codes = model.network(torch.from_numpy(rows)).numpy()
     assert abs(codes.mean(0)).max() < 1e-3
@@ -82,7 +83,7 @@ def test_rows_in_order_of_class_do_not_spoil_the_batch_statistics():
         ModelSpec(network, "normal", 0.5, "channel", "infonce"), seeded_generator(0)
     )
     model.network.input.float()
-    finalize(model, conf, rows, seeded_generator(1))
+    finalize(model, conf, Source(rows, conf.device), seeded_generator(1))
     first = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     with torch.no_grad():
         conv = model.network.encoder[0][0]
@@ -103,13 +104,15 @@ def test_monitor_returns_to_the_best_epoch():
 def test_validation_stops_training():
     rows = some_rows(200)
     conf = config(max_iter=300, learning_rate=0.1, tol=0.0, n_iter_no_change=3)
-    result = train(conf, rows[:100], rows[100:])
+    result = train(conf, Data(rows[:100]), Data(rows[100:]))
     curve = result.validation_curve
     assert result.stopped and len(curve) < 300
     assert np.argmax(curve) == len(curve) - 4
 
 
 def test_tol_stops_training():
-    result = train(config(max_iter=200, tol=10.0, n_iter_no_change=3), some_rows())
+    result = train(
+        config(max_iter=200, tol=10.0, n_iter_no_change=3), Data(some_rows())
+    )
     assert result.stopped
     assert len(result.information_curve) == 4

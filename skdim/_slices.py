@@ -1,0 +1,86 @@
+"""Sliced capacity: what one-dimensional slices of the codes lack to theirs.
+
+Along a unit direction ``p`` the received code ``p.u + N(0, s^2)`` has, over a batch, a
+density that is known exactly: a mixture of normal densities.  At unit variance its
+Kullback-Leibler divergence from ``N(0, 1 + s^2)`` is the information that this slice
+lacks to the capacity of its channel, and all slices are normal if and only if the
+codes are jointly normal (Cramer-Wold).  Linear in the batch, and no critic.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["random_directions", "sliced_gap"]
+
+_SMOOTHING = 0.3  # the noise s of the slices
+_REACH = 5.0  # the grid goes from -5 to 5
+_N_GRID = 81
+_STEP = 2 * _REACH / (_N_GRID - 1)
+_MOST_OFF = 12  # steps: five deviations of the noise
+
+
+def random_directions(
+    n_components: int, n_slices: int, like: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Draw unit vectors, uniform on the sphere, as columns."""
+    shape = (n_components, n_slices)
+    draws = torch.empty(shape, dtype=like.dtype, device=like.device)
+    return F.normalize(draws.normal_(generator=generator), dim=0)
+
+
+def sliced_gap(codes: Tensor, directions: Tensor) -> Tensor:
+    """Return the mean gap of the slices to their capacity, in nats.
+
+    Parameters
+    ----------
+    codes : Tensor of shape (n_rows, n_components)
+        Meant to follow N(0, I).
+    directions : Tensor of shape (n_components, n_slices)
+
+    Notes
+    -----
+    Codes are shared out between the two nearest points of a grid, and one short
+    convolution with the noise gives the density.  Codes beyond 5 are put at the ends.
+    """
+    counts = _binned(codes @ directions)
+    density = F.conv1d(counts[:, None], _noise(codes), padding=_MOST_OFF)[:, 0]
+    probability = (density / len(codes)).clamp_min(1e-12)
+    gap = probability * (probability.log() - _log_target(codes))
+    return gap.sum(1).mean()
+
+
+def _binned(slices: Tensor) -> Tensor:
+    """Return counts of shape (n_slices, n_grid), linear in between two points."""
+    n_slices = slices.shape[1]
+    place = ((slices + _REACH) / _STEP).clamp(0, _N_GRID - 1.001)
+    left = place.detach().floor()
+    above = place - left
+    offsets = torch.arange(n_slices, device=slices.device) * _N_GRID
+    index = (left.long() + offsets).flatten()
+    counts = slices.new_zeros(n_slices * _N_GRID)
+    counts = counts.index_add(0, index, (1 - above).flatten())
+    return counts.index_add(0, index + 1, above.flatten()).view(n_slices, _N_GRID)
+
+
+def _noise(like: Tensor) -> Tensor:
+    """Probability of each step from a point of the grid, under the slices' noise."""
+    steps = torch.arange(
+        -_MOST_OFF, _MOST_OFF + 1, dtype=like.dtype, device=like.device
+    )
+    kernel = (-0.5 * (steps * _STEP / _SMOOTHING).square()).exp()
+    return (kernel / kernel.sum()).view(1, 1, -1)
+
+
+def _log_target(like: Tensor) -> Tensor:
+    """Log probability of the points of the grid under N(0, 1 + s^2)."""
+    variance = 1 + _SMOOTHING**2
+    points = torch.linspace(
+        -_REACH, _REACH, _N_GRID, dtype=like.dtype, device=like.device
+    )
+    log_density = -0.5 * (points.square() / variance + math.log(2 * math.pi * variance))
+    return log_density + math.log(_STEP)

@@ -1,0 +1,125 @@
+"""Where batches come from: rows, and for views the rows that are near or alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._runtime import batches, take
+
+__all__ = ["Source", "nearest"]
+
+# Neighbours are looked for among this many rows, drawn at random from larger data.
+_MOST_CANDIDATES = 20_000
+_UNLABELED = -1
+
+
+class Source:
+    """Rows to take batches from.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+    device : torch.device
+    near : ndarray of shape (n_rows, n_neighbors), default=None
+        Indices of the neighbours of each row, if a view asks for them.
+    labels : ndarray of shape (n_rows,), default=None
+        Classes, -1 for unknown.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        device: torch.device,
+        near: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+    ) -> None:
+        self.rows, self.device = rows, device
+        self.near, self.labels = near, labels
+        if labels is not None and near is None:
+            self.members = {c: np.flatnonzero(labels == c) for c in np.unique(labels)}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: np.ndarray) -> Tensor:
+        """Return the rows of these indices."""
+        return take(self.rows, index, self.device)
+
+    def near_cells(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Return, for each cell, that of a neighbour drawn for this cell alone."""
+        shape = (len(index), self.rows.shape[1])
+        choice = self._draw(self.near.shape[1], shape, generator)
+        other = self.near[index[:, None], choice]
+        return torch.from_numpy(self.rows[other, np.arange(shape[1])]).to(self.device)
+
+    def partners(self, index: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Return for each row one of its class; the row itself if that is unknown."""
+        if self.labels is None:
+            return index
+        if self.near is not None:
+            choice = self._draw(self.near.shape[1], (len(index),), generator)
+            other = self.near[index, choice]
+        else:
+            draw = self._draw(2**31, (len(index),), generator)
+            pools = (self.members[label] for label in self.labels[index])
+            other = np.array(
+                [pool[d % len(pool)] for pool, d in zip(pools, draw, strict=True)]
+            )
+        return np.where(self.labels[index] == _UNLABELED, index, other)
+
+    def _draw(
+        self, n: int, shape: tuple[int, ...], generator: torch.Generator
+    ) -> np.ndarray:
+        draws = torch.randint(n, shape, generator=generator, device=generator.device)
+        return draws.cpu().numpy()
+
+
+def nearest(
+    rows: np.ndarray,
+    scale: Callable[[Tensor], Tensor],
+    n_neighbors: int,
+    labels: np.ndarray | None,
+    seed: int,
+    device: torch.device,
+) -> np.ndarray:
+    """Return the indices of the nearest other rows, after scaling, of the same label.
+
+    Rows whose label is unknown may have any neighbour.  Where there are too few, a
+    row is repeated, in the last resort itself.
+    """
+    near = np.empty((len(rows), n_neighbors), dtype=np.int64)
+    groups = np.zeros(len(rows), int) if labels is None else labels
+    for label in np.unique(groups):
+        members = np.flatnonzero(groups == label)
+        is_open = labels is not None and label == _UNLABELED
+        candidates = np.arange(len(rows)) if is_open else members
+        if len(candidates) > _MOST_CANDIDATES:
+            rng = np.random.default_rng(seed)
+            candidates = rng.choice(candidates, _MOST_CANDIDATES, replace=False)
+        reference = scale(take(rows, candidates, device)).flatten(1)
+        for chunk in batches(len(members), len(candidates)):
+            queries = scale(take(rows, members[chunk], device)).flatten(1)
+            found = _search(queries, reference, n_neighbors + 1)
+            near[members[chunk]] = _without_self(candidates[found], members[chunk])
+    return near
+
+
+def _search(queries: Tensor, reference: Tensor, n: int) -> np.ndarray:
+    """Return indices of the nearest, repeated in turn if there are fewer."""
+    half = reference.square().sum(1) / 2
+    closeness = torch.addmm(-half, queries, reference.T)
+    found = closeness.topk(min(n, len(reference)), dim=1).indices.cpu().numpy()
+    return found[:, np.arange(n) % found.shape[1]]
+
+
+def _without_self(found: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Drop each row's own index, or else its last neighbour; others if only itself."""
+    is_self = found == own[:, None]
+    order = np.argsort(is_self, axis=1, kind="stable")
+    kept = np.take_along_axis(found, order, axis=1)[:, : found.shape[1] - 1]
+    alone = kept == own[:, None]
+    return np.where(alone, kept[:, :1], kept)
