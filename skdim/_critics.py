@@ -177,6 +177,8 @@ class BilinearCritic(Critic):
     ``-|u|^2 / 2`` and ``-|y|^2 / 2`` scaled by learned numbers, it can be reached.
     """
 
+    learning_rate_factor = 10.0  # few numbers, which may have far to go
+
     def __init__(
         self,
         channel: Channel,

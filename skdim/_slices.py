@@ -58,7 +58,7 @@ def _binned(slices: Tensor) -> Tensor:
     """Return counts of shape (n_slices, n_grid), linear in between two points."""
     n_slices = slices.shape[1]
     place = ((slices + _REACH) / _STEP).clamp(0, _N_GRID - 1.001)
-    left = place.detach().floor()
+    left = place.detach().nan_to_num().floor()
     above = place - left
     offsets = torch.arange(n_slices, device=slices.device) * _N_GRID
     index = (left.long() + offsets).flatten()

@@ -53,11 +53,13 @@ def test_noise_is_drawn_from_the_generator_given(channel):
 def test_normal_ratio_is_that_of_the_densities(slope, excess):
     channel = NormalChannel(0.4)
     u, y = torch.randn(2, 7, 3, generator=generator(), dtype=torch.float64)
-    scores = channel.log_ratio(u, y, slope, torch.full((3,), excess))
+    scores = channel.log_ratio(u, y, slope, torch.full((3,), excess).double())
     seen = torch.distributions.Normal(slope * u[:, None], math.sqrt(0.16 + excess))
     received = torch.distributions.Normal(torch.zeros(3), math.sqrt(1.16))
     expected = (seen.log_prob(y) - received.log_prob(y)).sum(-1)
-    torch.testing.assert_close(scores, expected, check_dtype=False)
+    torch.testing.assert_close(
+        scores, expected, check_dtype=False, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_uniform_ratio_is_flat_inside_and_steep_outside():

@@ -86,7 +86,7 @@ def test_codes_of_the_training_rows_are_standardised_and_uncorrelated(cancer):
 
 def test_information_approaches_the_capacity(digit_rows):
     train, test = digit_rows
-    dim = NoiseInjectedDIM(2, noise_scale=0.1, random_state=0).fit(train)
+    dim = NoiseInjectedDIM(2, noise_scale=0.1, views=None, random_state=0).fit(train)
     assert 0.8 * dim.capacity_ < dim.information_ < dim.capacity_ + 0.05
     assert 0.8 * dim.capacity_ < dim.score(test) < dim.capacity_ + 0.05
     assert dim.information_curve_[-1] > dim.information_curve_[0]
@@ -94,7 +94,7 @@ def test_information_approaches_the_capacity(digit_rows):
 
 def test_channel_critic_beats_the_separable_one(digit_rows):
     train, test = digit_rows
-    settings = {"noise_scale": 1.0, "max_iter": 30, "random_state": 0}
+    settings = {"noise_scale": 1.0, "max_iter": 30, "views": None, "random_state": 0}
     channel, separable = (
         NoiseInjectedDIM(8, critic=critic, **settings).fit(train)
         for critic in ("channel", "separable")
@@ -124,7 +124,7 @@ def test_views_make_the_codes_forget_what_they_change(digit_rows):
         )
         return np.mean((codes - noisy) ** 2)
 
-    plain = NoiseInjectedDIM(4, random_state=0).fit(train)
+    plain = NoiseInjectedDIM(4, views=None, random_state=0).fit(train)
     robust = NoiseInjectedDIM(4, views=add_noise, random_state=0).fit(train)
     assert drift(robust) < 0.7 * drift(plain)
 
@@ -137,6 +137,7 @@ def test_a_view_that_shrinks_cannot_lift_the_power_limit(digit_rows, law):
         output_distribution=law,
         noise_scale=1.0,
         views=lambda inputs, generator: 0.5 * inputs,
+        view_sides="one",
         random_state=0,
         max_iter=60,
     ).fit(digit_rows[0])
@@ -144,7 +145,8 @@ def test_a_view_that_shrinks_cannot_lift_the_power_limit(digit_rows, law):
 
 
 def test_learned_critic_is_judged_on_the_codes_it_knows(digit_rows):
-    dim = NoiseInjectedDIM(8, critic="separable", random_state=0).fit(digit_rows[0])
+    dim = NoiseInjectedDIM(8, critic="separable", views=None, random_state=0)
+    dim.fit(digit_rows[0])
     curve = dim.information_curve_
     assert dim.information_ == pytest.approx(curve[-10:].mean(), abs=0.25)
 
@@ -442,7 +444,7 @@ def test_early_stopping_needs_rows():
 
 
 def test_saturated_bound_warns_and_says_what_to_change(cancer):
-    dim = quick(noise_scale=0.01, batch_size=8, max_iter=30)
+    dim = quick(noise_scale=0.01, batch_size=8, max_iter=30, views=None)
     with pytest.warns(ConvergenceWarning, match="raise 'noise_scale' or 'batch_size'"):
         dim.fit(cancer[0])
 
@@ -454,18 +456,21 @@ def test_defaults_do_not_warn(cancer, params):
         NoiseInjectedDIM(random_state=0, **params).fit(cancer[0])
 
 
-def test_uniform_law_warns_when_the_batch_cannot_measure_its_channel(cancer):
+def test_box_noise_warns_when_the_batch_cannot_measure_its_channel(cancer):
+    box = {"output_distribution": "uniform", "views": None}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        quick(output_distribution="uniform", max_iter=20).fit(cancer[0])
+        quick(max_iter=20, **box).fit(cancer[0])
+        quick(n_components=16, **box).fit(cancer[0])  # "auto" noise is normal then
+    box["noise_distribution"] = "uniform"
     with pytest.warns(ConvergenceWarning, match="lower 'n_components'"):
-        quick(n_components=16, output_distribution="uniform").fit(cancer[0])
+        quick(n_components=16, **box).fit(cancer[0])
 
 
 def test_interrupted_fit_warns_and_is_usable(digit_rows):
     train, test = digit_rows
     interrupted_once = halve_after(10, KeyboardInterrupt(), once=True)
-    dim = quick(views=interrupted_once, max_iter=50)
+    dim = quick(views=interrupted_once, view_sides="one", max_iter=50)
     with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 50"):
         dim.fit(train)
     assert dim.n_iter_ == 2
