@@ -68,11 +68,15 @@ def _binned(slices: Tensor) -> Tensor:
 
 
 def _noise(like: Tensor) -> Tensor:
-    """Probability of each step from a point of the grid, under the slices' noise."""
+    """Probability of each step from a point of the grid, under the slices' noise.
+
+    Sharing codes out between points has added a variance of ``step^2 / 6``.
+    """
+    variance = _SMOOTHING**2 - _STEP**2 / 6
     steps = torch.arange(
         -_MOST_OFF, _MOST_OFF + 1, dtype=like.dtype, device=like.device
     )
-    kernel = (-0.5 * (steps * _STEP / _SMOOTHING).square()).exp()
+    kernel = (-0.5 * (steps * _STEP).square() / variance).exp()
     return (kernel / kernel.sum()).view(1, 1, -1)
 
 

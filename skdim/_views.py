@@ -98,8 +98,8 @@ def crop(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Cut out a box of at least the area ``1 - strength`` and enlarge it."""
     area = 1 - strength * uniform((len(x), 1, 1, 1), x, generator)
     stretch, right, down = _per_image(x, generator, 3)
-    # Aspect ratios from 3/4 to 4/3, no side longer than the image.
-    ratio = (0.5 * math.log(4 / 3) * stretch).exp()
+    # Aspect ratios of up to 4/3, no side longer than the image.
+    ratio = (0.5 * math.log(4 / 3) * strength * stretch).exp()
     wide, high = (
         side.clamp(max=1) for side in (area.sqrt() * ratio, area.sqrt() / ratio)
     )

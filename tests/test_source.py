@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from skdim import _source
+from skdim._source import Source, nearest
+
+CPU = torch.device("cpu")
+
+
+def rows(n=300, d=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def near(data, k=5, labels=None):
+    return nearest(data, lambda x: x, k, labels, 0, CPU)
+
+
+def test_neighbours_are_the_nearest_other_rows():
+    data = rows()
+    expected = (
+        NearestNeighbors(n_neighbors=5).fit(data).kneighbors(return_distance=False)
+    )
+    np.testing.assert_array_equal(np.sort(near(data)), np.sort(expected))
+
+
+def test_neighbours_are_of_the_same_class_or_any_if_unknown():
+    data = rows()
+    labels = np.repeat([0, 1, -1], 100)
+    found = near(data, labels=labels)
+    assert (labels[found[:200]] == labels[:200, None]).all()
+    any_row = near(data)
+    np.testing.assert_array_equal(np.sort(found[200:]), np.sort(any_row[200:]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_few_rows_repeat_their_neighbours(n):
+    found = near(rows(n))
+    assert found.shape == (n, 5) and found.min() >= 0 and found.max() < n
+    if n > 1:
+        assert (found != np.arange(n)[:, None]).all()
+
+
+def test_equal_rows_have_neighbours_other_than_themselves_or_equal():
+    found = near(np.zeros((20, 3)))
+    assert found.shape == (20, 5) and (found != np.arange(20)[:, None]).all()
+
+
+def test_neighbours_in_large_data_come_from_a_sample(monkeypatch):
+    monkeypatch.setattr(_source, "_MOST_CANDIDATES", 50)
+    found = near(rows())
+    assert len(np.unique(found)) <= 50
+    assert (found != np.arange(300)[:, None]).all()
+
+
+def test_near_cells_are_cells_of_neighbours():
+    data = rows()
+    source = Source(data, CPU, near(data))
+    index = np.arange(100, 150)
+    cells = source.near_cells(index, torch.Generator().manual_seed(0)).numpy()
+    of_neighbours = data[source.near[index]]  # (50, 5, 4)
+    assert (cells[:, None] == of_neighbours).any(1).all()
+    assert not (cells[:, None] == of_neighbours).all(2).any(1).all()  # not whole rows
+
+
+@pytest.mark.parametrize("with_neighbours", [False, True])
+def test_partners_share_the_class_and_unknown_rows_are_their_own(with_neighbours):
+    data, labels = rows(), np.repeat([0, 1, -1], 100)
+    graph = near(data, labels=labels) if with_neighbours else None
+    source = Source(data, CPU, graph, labels)
+    index = np.arange(300)
+    partners = source.partners(index, torch.Generator().manual_seed(0))
+    assert (labels[partners] == labels).all()
+    np.testing.assert_array_equal(partners[200:], index[200:])
+    assert (partners[:200] != index[:200]).mean() > 0.9
