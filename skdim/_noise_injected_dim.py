@@ -52,24 +52,49 @@ class NoiseInjectedDIM(BaseInfoMax):
     n_components : int, default=16
         Number of components of the code.
 
-    output_distribution : {"normal", "uniform"}, default="normal"
-        Distribution of the codes: N(0, I), or uniform on the unit cube.
+    output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
+default="normal"
+        Distribution of the components of the codes, which are independent: N(0, 1),
+        U[0, 1], or any continuous distribution of ``scipy.stats`` with its parameters,
+        such as ``scipy.stats.expon()``, by the probability integral transform.
+
+    noise_distribution : {"auto", "normal", "uniform"}, default="auto"
+        Distribution of the noise, and with it of the codes that are best to send: a
+        law other than this one is reached from it by the probability integral
+        transform.  "auto" is "normal", but "uniform" for the uniform law without
+        views, as long as a batch can measure its information (up to 4 components at
+        the default ``batch_size``).
 
     noise_scale : "auto" or float, default="auto"
         Standard deviation of the normal noise, or half-width of the uniform noise, in
-        units of the code, from 1e-6 to 1e6.  "auto" gives the channel a capacity in
-        proportion to ``log(batch_size)``, which is what a batch can measure: half of
-        it for the normal law and all of it for the uniform law, where noise is no
-        wider than 0.2 all the same, because the best codes under wider noise are not
-        uniform.  More noise gives a closer match and less detail.
+        units of the code that is sent, from 1e-6 to 1e6.  "auto" gives the channel a
+        capacity in proportion to ``log(batch_size)``, which is what a batch can
+        measure: half of it for normal noise and all of it for uniform noise, which is
+        no wider than 0.2 all the same, because the best codes under wider noise are
+        not uniform.  More noise gives a closer match and less detail.
 
-    objective : {"infonce"}, default="infonce"
-        Lower bound on the mutual information that is maximised.
+    objective : {"infonce", "dv", "nwj", "jsd", "smile", "agreement"}, \
+default="infonce"
+        Lower bound on the mutual information that is maximised.  "agreement" pays for
+        views that agree and not for telling rows apart; it needs views and
+        ``critic="channel"``.
 
-    critic : {"channel", "separable"}, default="channel"
+    agreement_weight : float, default=0.0
+        Share of the agreement bound in the objective, from 0 to 1; the rest is
+        ``objective``.
+
+    sliced_weight : "auto" or float, default="auto"
+        Weight of the sliced capacity: what random one-dimensional slices of the codes
+        lack to their capacity, in nats, is taken off the objective, in which the
+        information counts as a share of the capacity.  "auto" is 8 for images and 0
+        for tables.
+
+    critic : {"channel", "separable", "bilinear", "concatenated"}, default="channel"
         How a code and a noisy code are compared.  "channel" is the density of the
-        noise itself, the best critic there is; "separable" learns two embeddings and
-        takes their inner product.
+        noise itself, the best critic there is, and nothing to learn; with views it
+        takes slope and residual variance of each component from the batch.
+        "separable" learns two embeddings and takes their inner product, "bilinear" a
+        matrix between the two codes, "concatenated" a perceptron on both.
 
     encoder : {"auto", "mlp", "conv"}, nn.Module or callable, default="auto"
         "auto" is "conv" for images and "mlp" for tables.  A module is copied, and
@@ -88,11 +113,42 @@ class NoiseInjectedDIM(BaseInfoMax):
         width)`` of images that come as flat rows.  Channels are the last axis unless
         only the first one is as short as 4.
 
-    views : callable, default=None
-        Called as ``views(inputs, generator)`` with a batch of scaled inputs and a
-        ``torch.Generator``; returns an altered batch of the same shape.  The code of
-        the view is trained to tell which clean row it came from, so that the codes
-        forget what the view changes.
+    output_layer : {"code", "hidden"}, default="code"
+        What ``transform`` returns: the code, which follows the law, or the layer below
+        it, standardised by column, which follows none but may serve classifiers.
+
+    views : "auto", None, str, callable or list of these, default="auto"
+        How pairs are made from a row: two codes are compared that differ by this, so
+        that the codes forget it.  For tables "jitter" (normal noise), "marginal"
+        (cells replaced by others of their column) and "neighbors" (cells replaced by
+        those of near rows); for images "crop", "shift", "affine", "flip", "color",
+        "blur" and "erase".  A callable is called as ``views(inputs, generator)`` with
+        a batch of scaled inputs and a ``torch.Generator``, and returns an altered
+        batch of the same shape.  A list is applied in its order.  "auto" is
+        "neighbors" for tables, "affine" for images of one channel and "crop", "flip"
+        and "color" for others.  None compares a code with itself: a closer match, and
+        features that keep what tells rows apart instead of what they share.
+
+    view_strength : "auto" or float, default="auto"
+        Of all named views: a standard deviation ("jitter"), the probability that a
+        cell or image is changed ("marginal", "neighbors", "flip"), the largest share
+        of the image ("crop", "shift", "erase"), or the size of the change where 1 is
+        as much as makes sense.  "auto" is each one's own.
+
+    view_sides : {"both", "one"}, default="both"
+        Whether the row that is sent through the noise is altered too.  "one" gives a
+        closer match on clean data, "both" gives better features.
+
+    n_views : int, default=1
+        Number of views that are compared with what was sent.
+
+    n_neighbors : int, default=5
+        Number of near rows that "neighbors" draws from, and partners of the same class
+        in a table if ``supervised``.
+
+    supervised : bool, default=False
+        Whether ``fit`` uses ``y``: both sides of a pair are then rows of the same
+        class (in tables, near ones).  -1 marks unlabelled rows.
 
     batch_size : "auto" or int, default="auto"
         Rows per step.  "auto" is 256, or all rows if there are fewer.  The bound can
@@ -150,6 +206,10 @@ class NoiseInjectedDIM(BaseInfoMax):
 
     information_curve_ : ndarray of shape (n_iter_,)
         Mean of the bound, in nats, over the batches of each epoch.
+
+    match_curve_ : ndarray of shape (n_iter_,)
+        Mean, over the batches of each epoch, of what random slices of the codes lack
+        to their capacity, in nats; 0 is a perfect match to the law.
 
     validation_information_curve_ : ndarray of shape (n_iter_,)
         The bound on held-out rows after each epoch.  Only with ``early_stopping``.
@@ -329,8 +389,8 @@ class NoiseInjectedDIM(BaseInfoMax):
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
 channels) or (n_samples, channels, height, width)
             At least two rows of a table, or images; float or uint8.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Classes, -1 for unknown; ignored unless ``supervised``.
 
         Returns
         -------

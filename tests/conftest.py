@@ -24,6 +24,12 @@ def digit_rows():
 
 
 @pytest.fixture(scope="session")
+def digits_by_class():
+    """Digits as rows, and their classes: X_train, X_test, y_train, y_test."""
+    return train_test_split(*load_digits(return_X_y=True), random_state=0)
+
+
+@pytest.fixture(scope="session")
 def digit_images(digit_rows):
     """Digits as uint8 images of shape (n, 8, 8, 1)."""
     return tuple(part.astype("uint8").reshape(-1, 8, 8, 1) for part in digit_rows)

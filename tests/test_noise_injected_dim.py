@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.datasets import load_digits
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -582,3 +584,189 @@ def test_forked_workers_do_not_hang(task, tmp_path):
         [sys.executable, script], capture_output=True, text=True, timeout=120
     )
     assert run.stdout.strip() == "done", run.stderr
+
+
+# The whole method
+
+
+@pytest.mark.parametrize("noise", ["normal", "uniform"])
+@pytest.mark.parametrize("law", ["normal", "uniform", stats.expon(scale=2)])
+def test_any_law_is_reached_from_any_noise(digit_rows, law, noise):
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(
+        2, output_distribution=law, noise_distribution=noise, views=None, random_state=0
+    )
+    codes = dim.fit(train).transform(test)
+    frozen = {"normal": stats.norm(), "uniform": stats.uniform()}.get(str(law), law)
+    assert codes.dtype == test.dtype
+    distance = stats.kstest(codes.ravel(), frozen.cdf).statistic
+    assert distance < 0.05  # 1,438 values: a true sample has up to 0.043 in 99 of 100
+
+
+def test_noise_is_normal_where_the_box_is_too_much_for_a_batch(digit_rows):
+    def capacity(d, **params):
+        dim = quick(n_components=d, output_distribution="uniform", views=None, **params)
+        return dim.fit(digit_rows[0]).capacity_
+
+    half = 0.5 * np.log(256)
+    assert capacity(2) == pytest.approx(np.log(256))
+    assert capacity(16) == pytest.approx(half)
+    assert capacity(16, noise_distribution="uniform") > np.log(256)
+
+
+@pytest.mark.parametrize("critic", ["channel", "separable", "bilinear", "concatenated"])
+@pytest.mark.parametrize("objective", ["infonce", "dv", "nwj", "jsd", "smile"])
+def test_objective_and_critic_are_two_words(digit_rows, objective, critic):
+    params = {"objective": objective, "critic": critic, "learning_rate_init": 1e-2}
+    dim = quick(max_iter=8, batch_size=64, noise_scale=0.5, **params)
+    dim.fit(digit_rows[0])
+    assert 0 < dim.score(digit_rows[1]) < dim.capacity_ + 0.3
+
+
+def test_agreement_alone_keeps_what_views_share(digit_rows):
+    train, test = digit_rows
+    dim = quick(objective="agreement", noise_scale=0.5, max_iter=30).fit(train)
+    assert 0.3 * dim.capacity_ < dim.score(test) < dim.capacity_
+
+
+def test_agreement_mixes_with_the_objective(digit_rows):
+    train, test = digit_rows
+    mixed, alone, without = (
+        quick(**params).fit(train).transform(test)
+        for params in ({"agreement_weight": 1.0}, {"objective": "agreement"}, {})
+    )
+    np.testing.assert_allclose(mixed, alone, atol=1e-3)
+    assert abs(mixed - without).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"objective": "agreement", "views": None}, "need views"),
+        ({"agreement_weight": 0.5, "views": None}, "need views"),
+        ({"agreement_weight": 0.5, "critic": "separable"}, "critic='channel'"),
+        ({"views": "crop"}, "for a table. Got 'crop'"),
+        ({"views": ["jitter", 3]}, "Got 3 instead"),
+        ({"output_distribution": stats.poisson(3)}, "continuous distribution"),
+        ({"output_layer": "hidden", "encoder": TinyNet}, "needs a built-in encoder"),
+    ],
+)
+def test_bad_combinations_say_what_to_do(digit_rows, params, message):
+    with pytest.raises(ValueError, match=message):
+        quick(**params).fit(digit_rows[0])
+
+
+def test_views_of_tables_are_refused_for_images(digit_images):
+    with pytest.raises(ValueError, match=r"for images\. Got 'neighbors'"):
+        quick(views="neighbors").fit(digit_images[0])
+
+
+@pytest.mark.parametrize("sides", ["both", "one"])
+@pytest.mark.parametrize("views", ["jitter", "marginal", ["neighbors", add_noise]])
+def test_views_of_tables(digit_rows, views, sides):
+    params = {"views": views, "view_sides": sides, "n_views": 2, "view_strength": 0.2}
+    one, two = (quick(**params).fit(digit_rows[0]) for _ in range(2))
+    codes = one.transform(digit_rows[1])
+    np.testing.assert_array_equal(codes, two.transform(digit_rows[1]))
+    assert np.isfinite(codes).all()
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_views_of_color_images(channels_first):
+    images = np.random.default_rng(0).integers(0, 255, (60, 9, 8, 3), dtype=np.uint8)
+    images = images.transpose(0, 3, 1, 2) if channels_first else images
+    views = ["crop", "shift", "affine", "flip", "color", "blur", "erase"]
+    for given in ("auto", views):
+        codes = quick(views=given, max_iter=1).fit_transform(images)
+        assert codes.shape == (60, 2) and np.isfinite(codes).all()
+
+
+def test_views_are_what_grid_search_tunes(digit_rows):
+    grid = {"views": ["jitter", "neighbors"], "view_strength": [0.2, 0.5]}
+    search = GridSearchCV(quick(max_iter=1), grid, cv=2).fit(digit_rows[0])
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_default_views_help_classifiers(digits_by_class):
+    X_train, X_test, y_train, y_test = digits_by_class
+
+    def accuracy(**params):
+        dim = NoiseInjectedDIM(16, random_state=0, **params).fit(X_train)
+        nearest = KNeighborsClassifier().fit(dim.transform(X_train), y_train)
+        return nearest.score(dim.transform(X_test), y_test)
+
+    assert accuracy() > accuracy(views=None) + 0.02
+
+
+def test_sliced_weight_brings_the_slices_closer(digit_images):
+    def gap(weight):
+        dim = quick(n_components=8, max_iter=20, sliced_weight=weight)
+        return dim.fit(digit_images[0]).match_curve_[-1]
+
+    assert gap(10.0) < 0.7 * gap(0.0)
+
+
+def test_hidden_layer_is_standardised(digit_rows):
+    train, test = digit_rows
+    dim = quick(output_layer="hidden").fit(train)
+    features = dim.transform(train)
+    assert features.shape == (len(train), 16) == (len(train), dim._n_features_out)
+    varies = features.std(0) > 0
+    assert varies.sum() > 8
+    assert features[:, varies].std(0) == pytest.approx(1, abs=1e-2)
+    assert len(dim.get_feature_names_out()) == 16
+    assert dim.score(test) == pytest.approx(quick().fit(train).score(test))
+
+
+def test_labels_make_rows_of_a_class_alike(digits_by_class):
+    X_train, X_test, y_train, y_test = digits_by_class
+    few = np.where(np.arange(len(y_train)) % 2 == 0, y_train, -1)
+
+    def accuracy(y, **params):
+        dim = NoiseInjectedDIM(16, random_state=0, max_iter=40, **params)
+        codes = dim.fit(X_train, y).transform(X_train)
+        classifier = GaussianNB().fit(codes, y_train)
+        return classifier.score(dim.transform(X_test), y_test)
+
+    without = accuracy(y_train)
+    assert accuracy(y_train, supervised=True) > without + 0.02
+    assert accuracy(few, supervised=True) > without
+
+
+def test_labels_are_ignored_unless_asked_for(digits_by_class):
+    X_train, X_test, y_train, _ = digits_by_class
+    with_labels = quick().fit(X_train, y_train).transform(X_test)
+    np.testing.assert_array_equal(with_labels, quick().fit(X_train).transform(X_test))
+
+
+def test_labels_of_any_kind_and_images(digit_images, digits_by_class):
+    y = digits_by_class[2][:1000]
+    images = digit_images[0][:1000]
+    names = np.array([f"digit {label}" for label in y])
+    codes = [
+        quick(supervised=True, max_iter=1).fit(images, labels).transform(images)
+        for labels in (y, names)
+    ]
+    np.testing.assert_array_equal(*codes)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "requires y to be passed"),
+        ([0, 1], "inconsistent numbers"),
+        (np.linspace(0, 1, 1078), "Unknown label type"),
+    ],
+)
+def test_bad_labels_are_refused(digit_rows, y, message):
+    with pytest.raises(ValueError, match=message):
+        quick(supervised=True).fit(digit_rows[0], y)
+
+
+def test_score_uses_labels_as_fit_did(digits_by_class):
+    X_train, X_test, y_train, y_test = digits_by_class
+    dim = NoiseInjectedDIM(4, supervised=True, max_iter=40, random_state=0)
+    dim.fit(X_train, y_train)
+    assert dim.score(X_test, y_test) != dim.score(X_test)
+    plain = quick().fit(X_train)
+    assert plain.score(X_test, y_test) == plain.score(X_test)
