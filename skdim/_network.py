@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ._encoders import ENCODERS
 from ._runtime import batches, take
@@ -38,6 +37,8 @@ class NetworkSpec:
         channels)`` or, if ``channels_first``, ``(channels, height, width)``.
     channels_first : bool
     n_components : int
+    whiten : bool
+        Whether codes are held to no correlation too.
     output_layer : {"code", "hidden"}
         What ``transform`` returns; an encoder of the user's has no "hidden".
     """
@@ -47,6 +48,7 @@ class NetworkSpec:
     row_shape: tuple[int, ...]
     channels_first: bool
     n_components: int
+    whiten: bool = True
     output_layer: str = "code"
 
     @property
@@ -121,66 +123,96 @@ _EPS = 1e-5  # of batch norm
 
 
 class Normalizer(nn.Module):
-    """Bring the components to mean 0, variance 1 and, once fitted, no correlation."""
+    """Bring outputs to mean 0, variance 1 and, if ``whiten``, no correlation.
+
+    In training by the moments of the batch.  Correlations are taken out by the inverse
+    of a Cholesky factor, after shrinking them by what so many rows cannot tell from
+    zero, so that few rows or many components fall back to a scale per component.
+    """
 
     momentum = 0.1
 
-    def __init__(self, n_components: int) -> None:
+    def __init__(self, n_components: int, whiten: bool) -> None:
         super().__init__()
+        self.whiten = whiten
         plain = {"dtype": torch.float32, "device": "cpu"}
         self.register_buffer("mean", torch.zeros(n_components, **plain))
         self.register_buffer("variance", torch.ones(n_components, **plain))
-        self.register_buffer("rotation", torch.eye(n_components, **plain))
+        self.register_buffer("correlation", torch.eye(n_components, **plain))
+        self.register_buffer("matrix", torch.eye(n_components, **plain))
 
-    def forward(self, h: Tensor, n_sent: int | None = None) -> Tensor:
-        """Normalise; in training, by the moments of the first ``n_sent`` rows.
+    def train(self, mode: bool = True) -> Normalizer:
+        """Leaving training, go by the running averages until ``fit`` is called."""
+        if self.training and not mode:
+            with torch.no_grad():
+                self._set_matrix(self.correlation, n_rows=None)
+        return super().train(mode)
 
-        Only the codes that are sent are bound to mean 0 and variance 1.  Moments of
-        codes and views together would let the sent ones grow beyond the channel's
-        power limit at the expense of the views.
+    def forward(self, h: Tensor, n_bound: int | None = None) -> Tensor:
+        """Normalise; in training, by the moments of the first ``n_bound`` rows.
+
+        Only the codes that are sent are bound.  Moments of codes and views together
+        would let the sent ones grow beyond the channel's power limit at the expense
+        of the views, where these are made differently.
         """
         if not self.training:
-            z = F.batch_norm(h, self.mean, self.variance, eps=_EPS)
-            return z @ self.rotation
-        if n_sent is None:
-            return F.batch_norm(
-                h,
-                self.mean,
-                self.variance,
-                training=True,
-                momentum=self.momentum,
-                eps=_EPS,
-            )
-        variance, mean = torch.var_mean(h[:n_sent], dim=0, correction=0)
-        with torch.no_grad():
-            self.mean.lerp_(mean, self.momentum)
-            self.variance.lerp_(variance, self.momentum)
-        return (h - mean) * (variance + _EPS).rsqrt()
+            return (h - self.mean) * (self.variance + _EPS).rsqrt() @ self.matrix
+        variance, mean = torch.var_mean(h[:n_bound], dim=0, correction=0)
+        z = (h - mean) * (variance + _EPS).rsqrt()
+        self._track(self.mean, mean)
+        self._track(self.variance, variance)
+        if not self.whiten:
+            return z
+        bound = z[:n_bound]
+        correlation = bound.T @ bound / len(bound)
+        self._track(self.correlation, correlation)
+        white = z @ _whitening(correlation, len(bound))
+        return white * _inverse_scale(white[:n_bound].square().mean(0))
 
-    def fit(self, mean: Tensor, covariance: Tensor, n_rows: int, whiten: bool) -> None:
-        """Set the affine map from the moments of the encoder's output.
+    @torch.no_grad()
+    def _track(self, average: Tensor, value: Tensor) -> None:
+        average.lerp_(value, self.momentum)
 
-        The correlations are whitened symmetrically (ZCA), after shrinking them by
-        what ``n_rows`` cannot tell from zero, so that few rows or many components
-        fall back to a scale per component.  Without ``whiten``, so do all.
-        """
+    def fit(self, mean: Tensor, covariance: Tensor, n_rows: int) -> None:
+        """Set the map from the moments of the encoder's output over all rows."""
         variance = covariance.diagonal()
         self.mean.copy_(mean)
         self.variance.copy_(variance)
-        # batch_norm adds this to the variance; the rotation takes it out again.
         scale = (variance + _EPS).rsqrt()
         correlation = scale[:, None] * covariance * scale
-        own = torch.diag(correlation.diagonal())
-        shrunk = _shrink(correlation, n_rows) if whiten else own
-        values, vectors = torch.linalg.eigh(shrunk)
-        rotation = vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
-        gain = (rotation @ correlation @ rotation).diagonal().rsqrt()
-        # What does not vary but for rounding is no signal to be blown up.
-        self.rotation.copy_(rotation * torch.where(variance > 1e-10, gain, 0))
+        self.correlation.copy_(correlation)
+        self._set_matrix(correlation, n_rows)
+
+    def _set_matrix(self, correlation: Tensor, n_rows: int | None) -> None:
+        matrix = torch.eye(len(correlation), dtype=correlation.dtype).to(correlation)
+        if self.whiten:
+            matrix = _whitening(correlation, n_rows)
+        gain = _inverse_scale((matrix * (correlation @ matrix)).sum(0))
+        self.matrix.copy_(matrix * gain)
 
 
-def _shrink(covariance: Tensor, n_rows: int) -> Tensor:
-    """Oracle approximating shrinkage to a multiple of the identity.
+def _inverse_scale(variance: Tensor) -> Tensor:
+    """Return what makes a variance 1; no rounding error is blown up to a signal."""
+    return torch.where(variance > 1e-5, variance.clamp_min(1e-5).rsqrt(), 0)
+
+
+def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
+    """Return ``W`` such that rows ``z W`` are uncorrelated, up to shrinkage."""
+    weight = _SMALLEST_SHRINKAGE
+    if n_rows is not None:
+        weight = max(weight, _shrinkage(correlation.detach(), n_rows))
+    identity = torch.eye(
+        len(correlation), dtype=correlation.dtype, device=correlation.device
+    )
+    factor = torch.linalg.cholesky(torch.lerp(correlation, identity, weight))
+    return torch.linalg.solve_triangular(factor, identity, upper=False).T
+
+
+_SMALLEST_SHRINKAGE = 1e-4  # keeps the factor well conditioned in single precision
+
+
+def _shrinkage(covariance: Tensor, n_rows: int) -> float:
+    """Oracle approximating shrinkage to a multiple of the identity: its weight.
 
     Equation (23) of Chen et al., IEEE Trans. Signal Process. 58 (2010) 5016.
     """
@@ -189,9 +221,7 @@ def _shrink(covariance: Tensor, n_rows: int) -> Tensor:
     of_square = covariance.square().sum()
     spread = (n_rows + 1 - 2 / d) * (of_square - trace**2 / d)
     gain = (1 - 2 / d) * of_square + trace**2
-    weight = float((gain / spread).clamp(0, 1)) if spread > 0 else 1.0
-    identity = torch.eye(d, dtype=covariance.dtype, device=covariance.device)
-    return torch.lerp(covariance, identity * trace / d, weight)
+    return float((gain / spread).clamp(0, 1)) if spread > 0 else 1.0
 
 
 class Network(nn.Module):
@@ -205,10 +235,10 @@ class Network(nn.Module):
         self.input = InputLayer(spec)
         self.encoder = encoder
         self.is_own_encoder = spec.is_own_encoder
-        self.normalizer = Normalizer(spec.n_components)
+        self.normalizer = Normalizer(spec.n_components, spec.whiten)
         self.standardizer = None
         if spec.output_layer == "hidden":
-            self.standardizer = Normalizer(encoder[1].in_features)
+            self.standardizer = Normalizer(encoder[1].in_features, whiten=False)
 
     @property
     def n_outputs(self) -> int:
@@ -226,9 +256,9 @@ class Network(nn.Module):
         """Map scaled inputs to the layer below the code, not standardised yet."""
         return self.encoder[0](inputs.to(self.normalizer.mean.dtype))
 
-    def code(self, inputs: Tensor, n_sent: int | None = None) -> Tensor:
+    def code(self, inputs: Tensor, n_bound: int | None = None) -> Tensor:
         """Map scaled inputs to codes of mean 0 and variance 1."""
-        return self.normalizer(self.encode(inputs), n_sent)
+        return self.normalizer(self.encode(inputs), n_bound)
 
     def forward(self, rows: Tensor) -> Tensor:
         inputs = self.input(rows)

@@ -89,6 +89,13 @@ default="infonce"
         information counts as a share of the capacity.  "auto" is 8 for images and 0
         for tables.
 
+    whiten : "auto" or bool, default="auto"
+        Whether codes are held to zero correlation, in each batch and at the end, and
+        not only to mean 0 and variance 1 by component.  The law asks for it, and the
+        match is closer.  But directions that the views have nearly erased are blown up
+        to the size of all others, which on tables costs classifiers accuracy: "auto"
+        is True for images and without views, and False for tables with views.
+
     critic : {"channel", "separable", "bilinear", "concatenated"}, default="channel"
         How a code and a noisy code are compared.  "channel" is the density of the
         noise itself, the best critic there is, and nothing to learn; with views it
@@ -279,6 +286,7 @@ default="infonce"
         objective="infonce",
         agreement_weight=0.0,
         sliced_weight="auto",
+        whiten="auto",
         critic="channel",
         encoder="auto",
         hidden_layer_sizes="auto",
@@ -309,6 +317,7 @@ default="infonce"
         self.objective = objective
         self.agreement_weight = agreement_weight
         self.sliced_weight = sliced_weight
+        self.whiten = whiten
         self.critic = critic
         self.encoder = encoder
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -360,6 +369,7 @@ default="infonce"
             "encoder": [StrOptions({"auto", *ENCODERS}), callable],
             "hidden_layer_sizes": [auto, count, "array-like"],
             "image_shape": [None, "array-like"],
+            "whiten": [auto, "boolean"],
             "output_layer": [StrOptions({"code", "hidden"})],
             "views": [None, StrOptions({"auto", *VIEWS}), callable, list, tuple],
             "view_strength": [auto, not_negative],
@@ -574,8 +584,14 @@ channels) or (n_samples, channels, height, width)
             row_shape=row_shape,
             channels_first=channels_first,
             n_components=int(self.n_components),
+            whiten=self._resolve_whiten(is_image),
             output_layer=self.output_layer,
         )
+
+    def _resolve_whiten(self, is_image):
+        if isinstance(self.whiten, str):
+            return is_image or self.views is None
+        return bool(self.whiten)
 
     def _resolve_sizes(self, encoder):
         sizes = self.hidden_layer_sizes

@@ -268,15 +268,9 @@ def finalize(
         with _precise_batch_norm(network.encoder) as has_batch_norm:
             for chunk in chunks if has_batch_norm else []:
                 network.encode(network.input(take(rows, chunk, device)))
-        # A critic that was learned knows the components as they are.
-        whiten = model.critic.is_density
-        _fit_normalizer(
-            network.normalizer, network.encode, model, source, chunks, whiten
-        )
+        _fit_normalizer(network.normalizer, network.encode, model, source, chunks)
         if network.standardizer is not None:
-            _fit_normalizer(
-                network.standardizer, network.hidden, model, source, chunks, False
-            )
+            _fit_normalizer(network.standardizer, network.hidden, model, source, chunks)
         if model.critic.is_matched:
             _fit_critic(model, config, source)
 
@@ -311,7 +305,6 @@ def _fit_normalizer(
     model: InfoMax,
     source: Source,
     chunks: list[np.ndarray],
-    whiten: bool,
 ) -> None:
     """Set the affine map of an output from its moments over all rows."""
     total = square = 0.0
@@ -322,4 +315,4 @@ def _fit_normalizer(
     mean = total / len(source)
     covariance = square / len(source) - torch.outer(mean, mean)
     _checked(float(covariance.sum()))
-    normalizer.fit(mean, covariance, len(source), whiten)
+    normalizer.fit(mean, covariance, len(source))
