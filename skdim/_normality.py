@@ -1,6 +1,7 @@
 """Joint tests of normality by characteristic functions, with p-values."""
 
 from itertools import pairwise
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,7 @@ default="normal"
     """
     Z = normal_sample(Z, output_distribution, min_rows=2)
     beta = 2 / Z.shape[1] ** 0.5 if beta is None else beta
-    if not 0 < beta < np.inf:
+    if not (isinstance(beta, Real) and 0 < beta < np.inf):
         raise ValueError(
             f"The 'beta' parameter must be a number above 0, but got {beta!r}; leave "
             f"it at None for a choice by the number of components."
@@ -234,9 +235,7 @@ def _henze_zirkler_null(n_components, beta):
     variance = (
         2 * (1 + 4 * b2) ** (-d / 2)
         + 2 * a**-d * (1 + 2 * d * b2**2 / a**2 + 3 * pairs * b2**4 / (4 * a**4))
-        - 4
-        * w ** (-d / 2)
-        * (1 + 3 * d * b2**2 / (2 * w) + pairs * b2**4 / (2 * w**2))
+        - 4 * w ** (-d / 2) * (1 + 3 * d * b2**2 / (2 * w) + pairs * b2**4 / (2 * w**2))
     )
     log_variance = np.log1p(variance / mean**2)
     scale = mean * np.exp(-log_variance / 2)

@@ -25,9 +25,9 @@ def sample_floor(
     Parameters
     ----------
     distance : callable
-        One of the distances or summaries of this module, or any function of a sample,
-        or of a sample and a law, that returns a number.  Fix other arguments with
-        ``functools.partial``.
+        One of the distances or summaries of this module, or any function of a sample
+        that returns a number; it is given the law if it has a parameter of the name
+        ``output_distribution``.  Fix other arguments with ``functools.partial``.
     n_samples, n_components : int
         Size of the sample.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
@@ -59,18 +59,10 @@ default="normal"
     check_count("n_draws", n_draws)
     law = Law(output_distribution)
     rng = np.random.RandomState(12345)
-    laws = (output_distribution,) if _takes_law(distance) else ()
+    takes_law = "output_distribution" in inspect.signature(distance).parameters
+    given = {"output_distribution": output_distribution} if takes_law else {}
     draws = (law.sample((n_samples, n_components), rng) for _ in range(n_draws))
-    return float(np.mean([distance(Z, *laws) for Z in draws]))
-
-
-def _takes_law(distance):
-    """Return whether the law can be the second argument; ranks know no law."""
-    try:
-        inspect.signature(distance).bind(None, None)
-    except TypeError:
-        return False
-    return True
+    return float(np.mean([distance(Z, **given) for Z in draws]))
 
 
 def check_sample(Z, *, min_rows=1):

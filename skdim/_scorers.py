@@ -1,6 +1,7 @@
 """Scorers for model selection without labels, and what they are made of."""
 
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 from scipy.special import logsumexp
@@ -178,8 +179,8 @@ def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
     True
     """
     Z = _normal_codes(estimator, X)
-    price = channel_capacity(reference_noise, Z.shape[1]) / 2
     information = reference_information(Z, reference_noise=reference_noise)
+    price = channel_capacity(reference_noise, Z.shape[1]) / 2
     return information - price - _least_divergence(Z)
 
 
@@ -239,7 +240,11 @@ default="normal"
     """
     check_count("n_draws", n_draws)
     Z = normal_sample(Z, output_distribution, min_rows=2)
-    channel_capacity(reference_noise, Z.shape[1])  # raises for a noise that is none
+    if not (isinstance(reference_noise, Real) and 0 < reference_noise < np.inf):
+        raise ValueError(
+            f"The 'reference_noise' parameter must be a number above 0, but got "
+            f"{reference_noise!r}; pass it in standard deviations of the codes."
+        )
     rng = check_random_state(random_state)
     if len(Z) > _MOST_ROWS:
         Z = Z[rng.choice(len(Z), _MOST_ROWS, replace=False)]

@@ -109,7 +109,7 @@ def total_correlation(Z):
 
 
 def effective_rank(Z, output_distribution="normal"):
-    """Number of directions that a sample really uses.
+    """Effective rank: how many directions a sample really uses.
 
     The exponential of the entropy of the singular values of the centred sample,
     normalised to sum to 1.  Any law but the normal one is first sent to it.
@@ -150,7 +150,7 @@ default="normal"
     2.0
     """
     Z = normal_sample(Z, output_distribution, min_rows=2)
-    values = np.linalg.svd(Z - Z.mean(axis=0), compute_uv=False)
-    if values[0] <= np.finfo(np.float64).eps * np.abs(Z).max():
+    if not np.ptp(Z, axis=0).any():
         return 0.0
+    values = np.linalg.svd(Z - Z.mean(axis=0), compute_uv=False)
     return float(np.exp(special.entr(values / values.sum()).sum()))
