@@ -1,5 +1,6 @@
 """Joint tests of normality by characteristic functions, with p-values."""
 
+import warnings
 from itertools import pairwise
 from numbers import Real
 from typing import NamedTuple
@@ -120,8 +121,8 @@ default="normal"
         Number of normal samples of the same size that give the p-value, which is then
         exact for every size: the statistic's distribution does not depend on mean or
         covariance.  None takes the log-normal approximation of Henze and Zirkler, which
-        holds up to about 16 components with 20 rows for each; beyond it p-values are
-        wrong and samples are needed.
+        holds up to about 16 components with 10 rows for each; beyond that p-values are
+        wrong, samples are needed, and a warning says so.
     random_state : int, RandomState instance or None, default=0
         Fixes these samples.
 
@@ -135,6 +136,11 @@ default="normal"
     ValueError
         If Z is not a finite array of that shape, if its covariance is singular, or if
         a parameter is invalid.
+
+    Warns
+    -----
+    UserWarning
+        If the approximation does not hold for a sample of that size.
 
     References
     ----------
@@ -158,6 +164,7 @@ default="normal"
     beta = ((2 * n_components + 1) * n_samples / 4) ** exponent / 2**0.5
     statistic = _statistic(Z, beta)
     if n_resamples is None:
+        _warn_of_approximation(n_samples, n_components)
         null = _henze_zirkler_null(n_components, beta)
         return NormalityResult(statistic, float(null.sf(statistic)))
     check_count("n_resamples", n_resamples)
@@ -165,6 +172,17 @@ default="normal"
     draws = (_whitened(rng.normal(size=Z.shape)) for _ in range(n_resamples))
     n_above = sum(_statistic(draw, beta) >= statistic for draw in draws)
     return NormalityResult(statistic, (1 + n_above) / (1 + n_resamples))
+
+
+def _warn_of_approximation(n_samples, n_components):
+    if n_components <= 16 and n_samples >= 10 * n_components:
+        return
+    warnings.warn(
+        f"The approximate p-value of the Henze-Zirkler test does not hold for "
+        f"{n_samples} rows of {n_components} components; pass 'n_resamples', such as "
+        f"199, for an exact one.",
+        stacklevel=3,
+    )
 
 
 def _whitened(Z):

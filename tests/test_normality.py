@@ -147,6 +147,13 @@ def test_singular_covariance_is_an_error():
         metrics.henze_zirkler_test(np.column_stack([Z, Z.sum(axis=1)]))
 
 
+@pytest.mark.parametrize("shape", [(1000, 17), (70, 8)])
+def test_an_approximation_that_fails_is_named(shape):
+    Z = np.random.default_rng(0).normal(size=shape)
+    with pytest.warns(UserWarning, match="pass 'n_resamples'"):
+        metrics.henze_zirkler_test(Z)
+
+
 def test_bad_parameters_are_errors():
     Z = np.random.default_rng(0).normal(size=(50, 2))
     with pytest.raises(ValueError, match=r"'beta' parameter must be .* got 0"):
