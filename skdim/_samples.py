@@ -67,14 +67,7 @@ default="normal"
 
 def check_sample(Z, *, min_rows=1):
     """Return Z as finite rows in double precision, or raise ValueError."""
-    Z = check_array(
-        Z,
-        dtype=np.float64,
-        ensure_2d=False,
-        allow_nd=True,
-        ensure_all_finite=False,
-        ensure_min_samples=0,
-    )
+    Z = _real_numbers(Z)
     if Z.ndim != 2 or Z.shape[1] == 0:
         raise ValueError(
             f"Z must have the shape (n_samples, n_components), but got an array of "
@@ -92,6 +85,17 @@ def check_sample(Z, *, min_rows=1):
             f"{len(Z)} rows; leave these rows out or impute them."
         )
     return Z
+
+
+def _real_numbers(Z):
+    options = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
+    try:
+        return check_array(Z, dtype=np.float64, ensure_all_finite=False, **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Z must be an array of real numbers, but got what could not be read as "
+            f"such ({error}); pass codes as floats."
+        ) from error
 
 
 def normal_sample(Z, output_distribution, *, min_rows=1):

@@ -179,6 +179,8 @@ ALL = [*DISTANCES, *SUMMARIES, metrics.total_correlation, metrics.bhep_test]
         ([1.0, 2.0], r"shape \(2,\)"),
         (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"),
         (np.zeros((0, 2)), "but got 0"),
+        ([["a", "b"]], "array of real numbers"),
+        ([[1j, 2.0]], "array of real numbers"),
     ],
 )
 def test_what_is_no_sample_is_an_error(function, Z, message):
