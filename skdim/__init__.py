@@ -1,10 +1,18 @@
 """scikit-learn transformers that learn features with a known distribution.
 
-Importing this package does not import torch; the first ``fit`` does.
+Importing this package imports neither torch nor matplotlib; the first ``fit`` and the
+first picture do.
 """
 
 from . import _process, metrics  # noqa: F401 (_process notes who imported us)
+from ._display import InformationDisplay, MatchDisplay
 from ._noise_injected_dim import NoiseInjectedDIM
 from ._version import __version__
 
-__all__ = ["NoiseInjectedDIM", "__version__", "metrics"]
+__all__ = [
+    "InformationDisplay",
+    "MatchDisplay",
+    "NoiseInjectedDIM",
+    "__version__",
+    "metrics",
+]

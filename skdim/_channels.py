@@ -15,6 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ._capacity import channel_capacity
+
 __all__ = ["CHANNELS", "Channel", "NormalChannel", "UniformChannel"]
 
 
@@ -80,7 +82,7 @@ class NormalChannel(Channel):
         return cls(1 / math.sqrt(math.expm1(2 * capacity / n_components)))
 
     def capacity(self, n_components: int) -> float:
-        return 0.5 * n_components * math.log1p(self.noise_scale**-2)
+        return channel_capacity(self.noise_scale, n_components, "normal")
 
     def squash(self, standardized: Tensor) -> Tensor:
         return standardized
@@ -134,7 +136,7 @@ class UniformChannel(Channel):
         return cls(0.5 / math.expm1(capacity / n_components))
 
     def capacity(self, n_components: int) -> float:
-        return n_components * math.log1p(0.5 / self.noise_scale)
+        return channel_capacity(self.noise_scale, n_components, "uniform")
 
     def squash(self, standardized: Tensor) -> Tensor:
         return torch.special.ndtr(standardized)

@@ -1,43 +1,159 @@
+import functools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from skdim import metrics
+from skdim._laws import Law
 
 DISTANCES = [
     metrics.sliced_wasserstein_distance,
     metrics.kolmogorov_smirnov_distance,
+    metrics.epps_pulley_distance,
+    metrics.norm_distance,
 ]
-LAWS = {"normal": stats.norm(), "uniform": stats.uniform()}
+SLICED = DISTANCES[:3]
+SUMMARIES = [metrics.norm_spread, metrics.effective_rank]
+LAWS = {
+    "normal": "normal",
+    "uniform": "uniform",
+    "exponential": stats.expon(),
+    "newer normal": stats.Normal(mu=2.0, sigma=3.0),
+}
 
 
-@pytest.mark.parametrize("law", LAWS)
+def true_sample(law, shape, seed=7):
+    return Law(law).sample(shape, np.random.RandomState(seed))
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_a_true_sample_is_at_its_floor(distance, law):
-    Z = LAWS[law].rvs((2000, 3), random_state=7)
-    floor = metrics.sample_floor(distance, 2000, 3, law)
-    assert 0.5 * floor < distance(Z, law) < 2 * floor
+    Z = true_sample(law, (1000, 3))
+    floor = metrics.sample_floor(distance, 1000, 3, law)
+    assert 0.4 * floor < distance(Z, law) < 2 * floor
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_dependence_is_seen_though_every_column_is_right(distance, law):
-    column = LAWS[law].rvs(2000, random_state=7)
-    Z = np.column_stack([column, column])
-    floor = metrics.sample_floor(distance, 2000, 2, law)
+    Z = np.repeat(true_sample(law, (1000, 1)), 2, axis=1)
+    floor = metrics.sample_floor(distance, 1000, 2, law)
     assert distance(Z, law) > 4 * floor
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_another_law_is_seen(distance, law):
+    Z = true_sample(stats.cauchy(), (1000, 2))
+    floor = metrics.sample_floor(distance, 1000, 2, law)
+    assert distance(Z, law) > 4 * floor
+
+
+@pytest.mark.parametrize("distance", [*DISTANCES[1:], *SUMMARIES])
+def test_a_law_is_judged_as_the_normal_sample_it_comes_from(distance):
+    z = true_sample("normal", (300, 3))
+    law = stats.lognorm(0.5)
+    assert distance(Law(law).from_normal(z), law) == pytest.approx(distance(z))
 
 
 def test_sliced_wasserstein_of_a_shift():
     # Along a direction p the distance of N(m, I) to N(0, I) is |p.m|; its mean square
     # over directions is |m|^2 / d.
     Z = np.random.default_rng(0).normal([3.0, 4.0], size=(5000, 2))
-    distance = metrics.sliced_wasserstein_distance(Z, n_projections=500)
+    distance = metrics.sliced_wasserstein_distance(Z, n_projections=300)
     assert distance == pytest.approx(np.sqrt(25 / 2), rel=0.05)
+
+
+def test_sliced_wasserstein_refuses_a_law_without_variance():
+    with pytest.raises(ValueError, match="finite variance"):
+        metrics.sliced_wasserstein_distance(np.zeros((5, 2)), stats.cauchy())
 
 
 def test_kolmogorov_smirnov_of_a_constant_is_one_half():
     assert metrics.kolmogorov_smirnov_distance(np.zeros((100, 2))) == pytest.approx(0.5)
+
+
+def test_epps_pulley_is_its_closed_form():
+    # In one dimension every direction is the axis, up to a sign that changes nothing.
+    z = np.random.default_rng(0).normal(0.3, 1.5, size=200)
+    pairs = np.exp(-((z[:, None] - z) ** 2) / 2).mean()
+    to_law = np.exp(-(z**2) / 4).mean() / np.sqrt(2)
+    closed = np.sqrt(pairs - 2 * to_law + 1 / np.sqrt(3))
+    distance = metrics.epps_pulley_distance(z[:, None], n_projections=3)
+    assert distance == pytest.approx(closed, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "statistic", [*DISTANCES, *SUMMARIES, metrics.total_correlation]
+)
+def test_order_of_rows_changes_nothing(statistic):
+    Z = np.random.default_rng(0).normal(size=(100, 3))
+    assert statistic(Z[::-1]) == pytest.approx(statistic(Z))
+
+
+def test_norms_show_a_common_scale_that_slices_hide():
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(3000, 64))
+    shared = Z / np.sqrt(rng.chisquare(100, size=(3000, 1)) / 98)
+    assert metrics.norm_spread(Z) == pytest.approx(1, abs=0.04)
+    # The variance of a norm grows by that of the scale, 64 / (2 * 100), over 1 / 2.
+    assert metrics.norm_spread(shared) == pytest.approx(np.sqrt(1 + 0.64), abs=0.1)
+    slices = metrics.kolmogorov_smirnov_distance
+    floor = metrics.sample_floor(slices, 3000, 64)
+    assert slices(shared) < 1.3 * floor
+    floor = metrics.sample_floor(metrics.norm_distance, 3000, 64)
+    assert metrics.norm_distance(shared) > 4 * floor
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, -0.9])
+def test_total_correlation_of_a_normal_pair(correlation):
+    covariance = [[1, correlation], [correlation, 1]]
+    Z = np.random.default_rng(0).multivariate_normal([0, 0], covariance, 5000)
+    exact = -0.5 * np.log(1 - correlation**2)
+    assert metrics.total_correlation(Z) == pytest.approx(exact, abs=0.03)
+
+
+def test_total_correlation_knows_ranks_alone():
+    Z = np.random.default_rng(0).normal(size=(200, 3)) @ np.triu(np.ones((3, 3)))
+    stretched = np.column_stack([np.exp(Z[:, 0]), Z[:, 1] ** 3, Z[:, 2]])
+    value = metrics.total_correlation(Z)
+    assert metrics.total_correlation(stretched) == pytest.approx(value)
+    with_constant = np.column_stack([Z, np.ones(200)])
+    assert metrics.total_correlation(with_constant) == pytest.approx(value)
+
+
+def test_total_correlation_floor_is_that_of_its_documentation():
+    floor = metrics.sample_floor(metrics.total_correlation, 500, 20, "uniform")
+    assert floor == pytest.approx(20 * 19 / (4 * 500), rel=0.15)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_effective_rank_of_repeated_columns(rank):
+    Z = np.random.default_rng(0).normal(size=(2000, rank))
+    repeated = np.tile(Z, 4)
+    assert metrics.effective_rank(repeated) == pytest.approx(rank, rel=0.01)
+
+
+def test_effective_rank_of_equal_rows_is_zero():
+    assert metrics.effective_rank(np.full((10, 3), 0.1)) == 0
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("noise_scale", [0.05, 0.3, 2.0])
+def test_capacity_is_that_of_the_channel(distribution, noise_scale):
+    from skdim._channels import CHANNELS
+
+    channel = CHANNELS[distribution](noise_scale)
+    capacity = metrics.channel_capacity(noise_scale, 5, distribution)
+    assert capacity == pytest.approx(channel.capacity(5))
+
+
+def test_floor_takes_functions_of_a_sample_with_and_without_a_law():
+    slices = functools.partial(metrics.kolmogorov_smirnov_distance, n_projections=3)
+    assert 0 < metrics.sample_floor(slices, 100, 2, "uniform") < 0.2
+    assert metrics.sample_floor(np.max, 100, 2, "uniform") == pytest.approx(1, abs=0.1)
 
 
 def test_caller_s_generator_is_untouched():
@@ -46,6 +162,63 @@ def test_caller_s_generator_is_untouched():
     assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
 
 
-def test_unknown_law_is_named():
+@pytest.mark.parametrize("function", [*DISTANCES, *SUMMARIES, metrics.bhep_test])
+def test_unknown_law_is_named(function):
     with pytest.raises(ValueError, match=r"must be one of .* Got 'cauchy'"):
-        metrics.sliced_wasserstein_distance(np.zeros((5, 2)), "cauchy")
+        function(np.zeros((5, 2)), "cauchy")
+
+
+ALL = [*DISTANCES, *SUMMARIES, metrics.total_correlation, metrics.bhep_test]
+
+
+@pytest.mark.parametrize("function", [*ALL, metrics.henze_zirkler_test])
+@pytest.mark.parametrize(
+    ("Z", "message"),
+    [
+        ([[0.0, np.nan], [1, 2], [3, 4]], "NaN or infinity in 1 of 3 rows"),
+        ([1.0, 2.0], r"shape \(2,\)"),
+        (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"),
+        (np.zeros((0, 2)), "but got 0"),
+        ([["a", "b"]], "array of real numbers"),
+        ([[1j, 2.0]], "array of real numbers"),
+    ],
+)
+def test_what_is_no_sample_is_an_error(function, Z, message):
+    with pytest.raises(ValueError, match=message):
+        function(Z)
+
+
+@pytest.mark.parametrize("function", [*SUMMARIES, metrics.total_correlation])
+def test_a_spread_needs_two_rows(function):
+    with pytest.raises(ValueError, match=r"at least [23] rows"):
+        function([[0.0, 1.0]])
+
+
+@pytest.mark.parametrize("function", SLICED)
+@pytest.mark.parametrize("n_projections", [0, -1, 2.5, True])
+def test_no_projections_are_an_error(function, n_projections):
+    with pytest.raises(ValueError, match="'n_projections' parameter must be an int"):
+        function(np.zeros((5, 2)), n_projections=n_projections)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ((0.0, 2), "noise_scale"),
+        ((np.nan, 2), "noise_scale"),
+        (("auto", 2), "noise_scale"),
+        ((1.0, 0), "n_components"),
+        ((1.0, 2.5), "n_components"),
+        ((1.0, 2, "laplace"), "noise_distribution"),
+    ],
+)
+def test_what_is_no_channel_is_an_error(arguments, name):
+    with pytest.raises(ValueError, match=f"'{name}' parameter must be .* but got"):
+        metrics.channel_capacity(*arguments)
+
+
+@pytest.mark.parametrize("name", ["n_samples", "n_components", "n_draws"])
+def test_a_floor_needs_a_size(name):
+    sizes = {"n_samples": 10, "n_components": 2, "n_draws": 2} | {name: 0}
+    with pytest.raises(ValueError, match=f"'{name}' parameter must be an integer"):
+        metrics.sample_floor(metrics.norm_spread, **sizes)

@@ -62,9 +62,9 @@ def test_both_layouts_of_an_image_give_the_same_input():
 
 
 def normalized(h, n_rows=None, whiten=True):
-    layer = Normalizer(h.shape[1]).eval()
+    layer = Normalizer(h.shape[1], whiten).eval()
     covariance = torch.cov(h.T, correction=0).reshape(h.shape[1], h.shape[1])
-    layer.fit(h.mean(0), covariance, n_rows or len(h), whiten)
+    layer.fit(h.mean(0), covariance, n_rows or len(h))
     return layer(h.float())
 
 
@@ -93,12 +93,41 @@ def test_normalizer_without_whitening_keeps_the_components():
     torch.testing.assert_close(z, expected.float(), atol=1e-4, rtol=1e-3)
 
 
-def test_only_the_rows_sent_are_bound_in_training():
+@pytest.mark.parametrize("whiten", [False, True])
+def test_only_the_rows_sent_are_bound_in_training(whiten):
     g = torch.Generator().manual_seed(0)
     sent, view = torch.randn(2, 50, 3, generator=g)
-    z = Normalizer(3).train()(torch.cat([sent, 0.1 * view]), 50)
+    z = Normalizer(3, whiten).train()(torch.cat([sent, 0.1 * view]), 50)
     torch.testing.assert_close(z[:50].std(0, correction=0), torch.ones(3))
     assert z[50:].std(0).max() < 0.2
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_batches_are_whitened_if_asked_for(whiten):
+    g = torch.Generator().manual_seed(0)
+    mix = torch.randn(4, 4, generator=g)
+    h = torch.randn(5000, 4, generator=g) @ mix
+    z = Normalizer(4, whiten).train()(h)
+    off = (torch.cov(z.T, correction=0) - torch.eye(4)).abs().max()
+    assert off < 0.01 if whiten else off > 0.1
+
+
+def test_a_batch_that_cannot_tell_correlations_is_hardly_whitened():
+    g = torch.Generator().manual_seed(0)
+    z = Normalizer(64, whiten=True).train()(torch.randn(4, 64, generator=g))
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(64))
+    assert torch.isfinite(z).all()
+
+
+def test_evaluation_before_the_end_goes_by_running_averages():
+    g = torch.Generator().manual_seed(0)
+    mix = torch.randn(3, 3, generator=g)
+    layer = Normalizer(3, whiten=True).train()
+    for _ in range(200):
+        layer(torch.randn(500, 3, generator=g) @ mix + 5)
+    z = layer.eval()(torch.randn(20_000, 3, generator=g) @ mix + 5)
+    assert z.mean(0).abs().max() < 0.1
+    torch.testing.assert_close(torch.cov(z.T), torch.eye(3), atol=0.1, rtol=0)
 
 
 def test_normalizer_of_a_constant_component_is_finite():

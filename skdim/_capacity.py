@@ -1,0 +1,80 @@
+"""Capacity of the noisy channels as plain formulas, without torch."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+__all__ = ["channel_capacity"]
+
+
+def channel_capacity(
+    noise_scale: float, n_components: int, noise_distribution: str = "normal"
+) -> float:
+    """Most information that a noisy channel can carry.
+
+    Normal noise of standard deviation s is added to components of variance 1, which
+    gives ``n_components / 2 * log(1 + 1 / s**2)``; uniform noise on [-e, e] is added to
+    components in [0, 1], which gives ``n_components * log(1 + 1 / (2 * e))`` (exact
+    where ``1 / (2 * e)`` is an integer, an upper bound elsewhere).
+
+    Parameters
+    ----------
+    noise_scale : float
+        Standard deviation s of the normal noise, or half-width e of the uniform noise,
+        in units of the code; above 0.
+    n_components : int
+        Number of components of the code.
+    noise_distribution : {"normal", "uniform"}, default="normal"
+        Distribution of the noise.
+
+    Returns
+    -------
+    capacity : float
+        In nats.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is none of these.
+
+    References
+    ----------
+    Shannon, "A mathematical theory of communication", Bell System Technical Journal 27,
+    1948, theorem 17. Butakov et al., arXiv:2410.06993, for the uniform channel.
+
+    Examples
+    --------
+    >>> from skdim.metrics import channel_capacity
+    >>> round(channel_capacity(1.0, 2), 4)  # log(2)
+    0.6931
+    >>> round(channel_capacity(0.5, 2, "uniform"), 4)
+    1.3863
+    """
+    if noise_distribution not in _CAPACITIES:
+        raise ValueError(
+            f"The 'noise_distribution' parameter must be one of {sorted(_CAPACITIES)}, "
+            f"but got {noise_distribution!r}; pass one of these names."
+        )
+    if not (isinstance(noise_scale, Real) and 0 < noise_scale < math.inf):
+        raise ValueError(
+            f"The 'noise_scale' parameter must be a number above 0, but got "
+            f"{noise_scale!r}; pass the scale of the noise in units of the code."
+        )
+    if not (isinstance(n_components, Integral) and n_components > 0):
+        raise ValueError(
+            f"The 'n_components' parameter must be an integer above 0, but got "
+            f"{n_components!r}; pass the number of components of the code."
+        )
+    return int(n_components) * _CAPACITIES[noise_distribution](float(noise_scale))
+
+
+def _normal(noise_scale: float) -> float:
+    return 0.5 * math.log1p(noise_scale**-2)
+
+
+def _uniform(noise_scale: float) -> float:
+    return math.log1p(0.5 / noise_scale)
+
+
+_CAPACITIES = {"normal": _normal, "uniform": _uniform}

@@ -1,0 +1,418 @@
+"""Pictures of a fitted estimator; matplotlib is imported when one is drawn."""
+
+import math
+
+import numpy as np
+from scipy import stats
+from sklearn.utils import check_random_state
+
+from ._laws import Law
+from ._samples import normal_sample, random_directions
+from ._scorers import last_step
+from ._summaries import norm_spread
+
+__all__ = ["InformationDisplay", "MatchDisplay"]
+
+_BAND = 0.95
+_MOST_POINTS = 2000  # more make a blot of a scatter plot
+_N_QUANTILES = 100  # evenly spaced, so that the tails are seen
+
+
+class MatchDisplay:
+    """How well codes follow their law, in three panels.
+
+    - *slices*: quantiles along random directions less those of N(0, 1), over the band
+      that holds each quantile of a true sample of that size 95 times in 100;
+    - *norms*: a histogram of the norms of rows under the density of the chi
+      distribution that they should have;
+    - *codes*: the first two components, under circles that hold known shares of
+      N(0, I).
+
+    Codes of any law but the normal one are sent to it first, component by component.
+    Make one with ``from_estimator`` or ``from_codes``.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples, n_components)
+        Codes, sent to the normal law.
+    slices : ndarray of shape (n_samples, n_projections)
+        Codes along random directions, each sorted.
+    law_name : str, default="normal"
+        Law to name in the picture.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        Figure that holds the panels.
+    axes_ : ndarray of shape (3,)
+        The matplotlib Axes of slices, norms and codes.
+
+    See Also
+    --------
+    InformationDisplay : How training went.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> import numpy as np
+    >>> from skdim import MatchDisplay
+    >>> codes = np.random.default_rng(0).normal(size=(500, 3))
+    >>> display = MatchDisplay.from_codes(codes)
+    >>> [axes.get_title() for axes in display.axes_]
+    ['slices', 'norms', 'codes']
+    """
+
+    def __init__(self, codes, slices, *, law_name="normal"):
+        self.codes = codes
+        self.slices = slices
+        self.law_name = law_name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, n_projections=30, random_state=0, ax=None):
+        """Draw the codes of X.
+
+        Parameters
+        ----------
+        estimator : NoiseInjectedDIM or Pipeline that ends in one
+            Fitted.
+        X : array-like
+            Data, best held out; at least two rows.
+        n_projections : int, default=30
+            Number of random directions.
+        random_state : int, RandomState instance or None, default=0
+            Fixes the directions.
+        ax : array-like of three matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : MatchDisplay
+            With the picture drawn.
+        """
+        return cls.from_codes(
+            estimator.transform(X),
+            last_step(estimator).output_distribution,
+            n_projections=n_projections,
+            random_state=random_state,
+            ax=ax,
+        )
+
+    @classmethod
+    def from_codes(
+        cls,
+        Z,
+        output_distribution="normal",
+        *,
+        n_projections=30,
+        random_state=0,
+        ax=None,
+    ):
+        """Draw a sample.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            The sample, such as held-out codes; at least two rows.
+        output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
+default="normal"
+            Law of each of the independent components.
+        n_projections : int, default=30
+            Number of random directions.
+        random_state : int, RandomState instance or None, default=0
+            Fixes the directions.
+        ax : array-like of three matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : MatchDisplay
+            With the picture drawn.
+        """
+        codes = normal_sample(Z, output_distribution, min_rows=2)
+        rng = check_random_state(random_state)
+        directions = random_directions(codes.shape[1], n_projections, rng)
+        slices = np.sort(codes @ directions, axis=0)
+        name = Law(output_distribution).name or "given"
+        return cls(codes, slices, law_name=name).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the three panels.
+
+        Parameters
+        ----------
+        ax : array-like of three matplotlib Axes, default=None
+            Where to draw slices, norms and codes; None makes a figure.
+
+        Returns
+        -------
+        self : MatchDisplay
+            With ``figure_`` and ``axes_`` set.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If ``ax`` is not three Axes.
+        """
+        self.figure_, self.axes_ = _axes(type(self), ax, 3, (12, 4))
+        slices, norms, codes = self.axes_
+        self._plot_slices(slices)
+        self._plot_norms(norms)
+        if self.codes.shape[1] > 1:
+            self._plot_codes(codes)
+        else:
+            self._plot_component(codes)
+        return self
+
+    def _plot_slices(self, axes):
+        n_samples = len(self.slices)
+        end = stats.norm.isf(0.5 / n_samples)
+        shares = stats.norm.cdf(np.linspace(-end, end, _N_QUANTILES))
+        ranks = np.unique((n_samples * shares - 0.5).round().astype(int))
+        expected = stats.norm.ppf((ranks + 0.5) / n_samples)
+        order = stats.beta(ranks + 1, n_samples - ranks)  # of uniform order statistics
+        ends = stats.norm.ppf([order.ppf((1 + s * _BAND) / 2) for s in (-1, 1)])
+        low, high = ends - expected
+        gaps = self.slices[ranks] - expected[:, None]
+        inside = ((low[:, None] <= gaps) & (gaps <= high[:, None])).mean()
+        label = f"true sample, {_BAND:.0%} inside"
+        axes.fill_between(expected, low, high, color="0.8", label=label)
+        lines = axes.plot(expected, gaps, color="C0", lw=0.6, alpha=0.5)
+        lines[0].set_label(f"{gaps.shape[1]} random slices, {inside:.0%} inside")
+        axes.axhline(0, color="k", lw=0.8)
+        axes.set(title="slices", xlabel="quantile of N(0, 1)")
+        axes.set_ylabel(f"departure of the slice{self._unit()}")
+        _legend(axes)
+
+    def _plot_norms(self, axes):
+        norms = np.linalg.norm(self.codes, axis=1)
+        law = stats.chi(self.codes.shape[1])
+        label = f"rows, {norm_spread(self.codes):.2f} times its spread"
+        axes.hist(norms, bins="auto", density=True, color="C0", alpha=0.5, label=label)
+        grid = np.linspace(law.ppf(1e-4), law.isf(1e-4), 200)
+        label = f"chi law, d = {self.codes.shape[1]}"
+        axes.plot(grid, law.pdf(grid), color="k", label=label)
+        axes.set(title="norms", ylabel="density")
+        axes.set_xlabel(f"norm of a row{self._unit()}")
+        _legend(axes)
+
+    def _plot_codes(self, axes):
+        step = math.ceil(len(self.codes) / _MOST_POINTS)
+        points = self.codes[::step, :2]
+        axes.plot(*points.T, ".", color="C0", ms=3, alpha=0.5)
+        angle = np.linspace(0, 2 * np.pi, 200)
+        for radius in (1, 2):
+            axes.plot(radius * np.cos(angle), radius * np.sin(angle), "k", lw=0.8)
+            self._label_circle(axes, radius)
+        axes.set(title="codes", ylabel="component 2")
+        axes.set_xlabel(f"component 1{self._unit()}")
+        axes.set_aspect("equal", adjustable="datalim")
+
+    def _label_circle(self, axes, radius):
+        inside = (np.hypot(*self.codes[:, :2].T) < radius).mean()
+        expected = -math.expm1(-(radius**2) / 2)
+        white = {"facecolor": "white", "alpha": 0.8, "pad": 1, "lw": 0}
+        text = f"{inside:.0%} inside, law {expected:.0%}"
+        style = {"ha": "center", "va": "top", "fontsize": "small", "bbox": white}
+        axes.text(0, -radius, text, **style)
+
+    def _plot_component(self, axes):
+        axes.hist(self.codes[:, 0], bins="auto", density=True, color="C0", alpha=0.5)
+        grid = np.linspace(-4, 4, 200)
+        axes.plot(grid, stats.norm.pdf(grid), color="k", label="N(0, 1)")
+        axes.set(title="codes", xlabel=f"component 1{self._unit()}", ylabel="density")
+        _legend(axes)
+
+    def _unit(self):
+        return "" if self.law_name == "normal" else ", sent to N(0, 1)"
+
+
+class InformationDisplay:
+    """How training went: information per epoch under its two ceilings.
+
+    Information can rise to the capacity of the channel, and to the logarithm of the
+    batch, which is the most that the bound can report; a curve at the second says that
+    the batch is too small, one far below both that training was too short.  Make one
+    with ``from_estimator``.
+
+    Parameters
+    ----------
+    information_curve : ndarray of shape (n_iter,)
+        Information of each epoch, in nats.
+    capacity : float
+        Capacity of the channel.
+    batch_size : int
+        Rows per step.
+    validation_information_curve : ndarray of shape (n_iter,), default=None
+        Information on held-out rows after each epoch.
+    match_curve : ndarray of shape (n_iter,), default=None
+        Mean gap of each epoch to the capacity along random slices, in nats; 0 is
+        perfect.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        Figure that holds the picture.
+    axes_ : ndarray of shape (1,) or (2,)
+        The matplotlib Axes of the information and, if there is a curve of the match,
+        of the match.
+
+    See Also
+    --------
+    MatchDisplay : How well codes follow their law.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from sklearn.datasets import load_digits
+    >>> from skdim import InformationDisplay, NoiseInjectedDIM
+    >>> X = load_digits().data
+    >>> dim = NoiseInjectedDIM(4, max_iter=5, random_state=0).fit(X)
+    >>> display = InformationDisplay.from_estimator(dim)
+    >>> display.axes_[0].get_ylabel()
+    'information (nats)'
+    """
+
+    def __init__(
+        self,
+        information_curve,
+        *,
+        capacity,
+        batch_size,
+        validation_information_curve=None,
+        match_curve=None,
+    ):
+        self.information_curve = information_curve
+        self.capacity = capacity
+        self.batch_size = batch_size
+        self.validation_information_curve = validation_information_curve
+        self.match_curve = match_curve
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None):
+        """Draw the training of an estimator.
+
+        Parameters
+        ----------
+        estimator : NoiseInjectedDIM or Pipeline that ends in one
+            Fitted.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : InformationDisplay
+            With the picture drawn.
+        """
+        last = last_step(estimator)
+        return cls(
+            last.information_curve_,
+            capacity=last.capacity_,
+            batch_size=last.batch_size_,
+            validation_information_curve=getattr(
+                last, "validation_information_curve_", None
+            ),
+            match_curve=getattr(last, "match_curve_", None),
+        ).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        self : InformationDisplay
+            With ``figure_`` and ``axes_`` set.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        self.figure_, (main,) = _axes(type(self), ax, 1, (6, 4))
+        curves = [_draw_curve(main, self.information_curve, "C0", "training")]
+        if self.validation_information_curve is not None:
+            curve = self.validation_information_curve
+            curves.append(_draw_curve(main, curve, "C1", "validation"))
+        curves += self._plot_ceilings(main)
+        main.set(xlabel="epoch", ylabel="information (nats)")
+        low, high = main.get_ylim()
+        main.set_ylim(min(0, low), 1.05 * high)
+        self.axes_ = np.array([main])
+        if self.match_curve is not None:
+            twin = main.twinx()
+            curves.append(
+                _draw_curve(twin, self.match_curve, "C2", "match (right axis)")
+            )
+            twin.set(ylabel="gap of a slice (nats)", ylim=(0, None))
+            self.axes_ = np.array([main, twin])
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
+        main.legend(handles=curves, fontsize="small", ncols=2, **place)
+        return self
+
+    def _plot_ceilings(self, axes):
+        """Draw the ceilings; one far above the other is off the picture, and named."""
+        ceilings = {
+            "capacity": (self.capacity, "--"),
+            f"log(batch of {self.batch_size})": (math.log(self.batch_size), ":"),
+        }
+        top = 1.5 * min(value for value, _ in ceilings.values())
+        lines = []
+        for name, (value, style) in ceilings.items():
+            label = f"{name}: {value:.2f}" + (", above" if value > top else "")
+            y = value if value <= top else math.nan
+            lines.append(axes.axhline(y, color="k", lw=1, ls=style, label=label))
+        return lines
+
+
+def _draw_curve(axes, curve, color, label):
+    """Draw a curve per epoch; a long one faintly, under its running mean."""
+    curve = np.asarray(curve, dtype=np.float64)
+    epochs = np.arange(1, len(curve) + 1)
+    width = max(1, len(curve) // 25)
+    if width > 1:
+        axes.plot(epochs, curve, color=color, lw=0.6, alpha=0.3)
+        label = f"{label} (mean of {width})"
+    mean = np.convolve(curve, np.ones(width) / width, "valid")
+    marker = "o" if len(curve) == 1 else None
+    (line,) = axes.plot(
+        epochs[width - 1 :], mean, color=color, label=label, marker=marker
+    )
+    return line
+
+
+def _legend(axes):
+    """Put the legend above what is drawn."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.25 * (high - low))
+    axes.legend(fontsize="small", loc="upper left")
+
+
+def _axes(display, ax, n_axes, size):
+    """Return the figure and an array of so many Axes, made if there are none."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            f"{display.__name__} needs matplotlib, which is not installed; install it "
+            f"with 'pip install matplotlib'."
+        ) from error
+    if ax is None:
+        figure, axes = plt.subplots(
+            1, n_axes, figsize=size, layout="constrained", squeeze=False
+        )
+        return figure, axes[0]
+    axes = np.ravel(np.asarray(ax, dtype=object))
+    if len(axes) != n_axes:
+        raise ValueError(
+            f"{display.__name__} draws on {n_axes} Axes, but got {len(axes)} as 'ax'; "
+            f"leave it at None or pass {n_axes}."
+        )
+    return axes[0].figure, axes

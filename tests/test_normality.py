@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from skdim import _normality, metrics
+
+
+def p_values(test, draw, n_tests, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    return np.array([test(draw(rng), **options).pvalue for _ in range(n_tests)])
+
+
+@pytest.mark.parametrize("shape", [(20, 1), (100, 2), (200, 8), (100, 64)])
+def test_bhep_p_values_are_uniform_under_the_law(shape):
+    found = p_values(metrics.bhep_test, lambda rng: rng.normal(size=shape), 300)
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+    assert 0.01 < np.mean(found < 0.05) < 0.09
+
+
+@pytest.mark.parametrize("shape", [(100, 1), (200, 3), (200, 8)])
+def test_henze_zirkler_p_values_are_uniform_for_any_normal_sample(shape):
+    def draw(rng):
+        mixing = rng.normal(size=(shape[1], shape[1]))
+        return rng.normal(size=shape) @ mixing + 10
+
+    found = p_values(metrics.henze_zirkler_test, draw, 300)
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+    assert 0.01 < np.mean(found < 0.05) < 0.09
+
+
+def test_resampled_p_values_are_uniform_where_the_approximation_fails():
+    options = {"n_resamples": 39, "random_state": 1}
+    found = p_values(
+        metrics.henze_zirkler_test,
+        lambda rng: rng.normal(size=(60, 32)),
+        60,
+        **options,
+    )
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+
+
+def heavy_tails(rng):
+    return rng.standard_t(5, size=(400, 4)) / np.sqrt(5 / 3)
+
+
+def two_clusters(rng):
+    Z = rng.normal(size=(400, 4))
+    Z[:, :2] = 0.4 * Z[:, :2] + rng.choice([-0.9, 0.9], size=(400, 2))
+    return Z
+
+
+def common_scale(rng):
+    return rng.normal(size=(400, 4)) / np.sqrt(rng.chisquare(8, size=(400, 1)) / 6)
+
+
+def signs_of_one_product(rng):
+    Z = np.abs(rng.normal(size=(400, 3)))
+    signs = rng.choice([-1, 1], size=(400, 3))
+    signs[:, 2] = signs[:, 0] * signs[:, 1]
+    return Z * signs
+
+
+SHAPES = [heavy_tails, two_clusters, common_scale, signs_of_one_product]
+
+
+@pytest.mark.parametrize("test", [metrics.bhep_test, metrics.henze_zirkler_test])
+@pytest.mark.parametrize("draw", SHAPES)
+def test_a_wrong_shape_is_rejected(draw, test):
+    assert np.mean(p_values(test, draw, 20) < 0.05) > 0.75
+
+
+def test_signs_of_one_product_are_normal_in_pairs():
+    # So that the rejection above is one that no column, pair or correlation explains.
+    Z = signs_of_one_product(np.random.default_rng(0))
+    assert metrics.total_correlation(Z) < 0.02
+    pairs = p_values(
+        metrics.bhep_test, lambda rng: signs_of_one_product(rng)[:, 1:], 40
+    )
+    assert np.mean(pairs < 0.05) < 0.2
+
+
+@pytest.mark.parametrize("change", [lambda Z: Z + 0.15, lambda Z: 1.15 * Z])
+def test_only_the_test_of_a_known_law_sees_mean_and_scale(change):
+    def draw(rng):
+        return change(rng.normal(size=(400, 4)))
+
+    assert np.mean(p_values(metrics.bhep_test, draw, 20) < 0.05) > 0.75
+    assert np.mean(p_values(metrics.henze_zirkler_test, draw, 20) < 0.05) < 0.25
+
+
+def test_statistic_is_the_integral_it_stands_for():
+    z, beta = np.random.default_rng(0).normal(0.5, size=30), 1.3
+
+    def gap(t):
+        phi = np.exp(1j * t * z).mean()
+        distance = np.abs(phi - np.exp(-(t**2) / 2)) ** 2
+        return len(z) * distance * stats.norm.pdf(t, scale=beta)
+
+    integral, _ = integrate.quad(gap, -15, 15, limit=200)
+    result = metrics.bhep_test(z[:, None], beta=beta)
+    assert result.statistic == pytest.approx(integral)
+
+
+@pytest.mark.parametrize(("n_samples", "n_components"), [(5, 2), (50, 6)])
+def test_cumulants_are_those_of_true_samples(n_samples, n_components):
+    rng, beta = np.random.default_rng(0), 0.7
+    draws = rng.normal(size=(4000, n_samples, n_components))
+    found = [_normality._statistic(Z, beta) for Z in draws]
+    mean, variance, _ = _normality._null_cumulants(n_samples, n_components, beta)
+    assert np.mean(found) == pytest.approx(mean, rel=0.02)
+    assert np.var(found) == pytest.approx(variance, rel=0.1)
+
+
+def test_third_cumulant_is_that_of_the_eigenvalues():
+    # Many rows make the statistic a sum of squares with the kernel's eigenvalues as
+    # weights, which a fine grid in one dimension gives.
+    beta, grid = 1.1, np.linspace(-7, 7, 500)
+    weights = stats.norm.pdf(grid) * (grid[1] - grid[0])
+    kernel = np.exp(-(beta**2) / 2 * (grid[:, None] - grid) ** 2)
+    mean = kernel @ weights
+    kernel = kernel - mean - mean[:, None] + weights @ mean
+    root = np.sqrt(weights)
+    eigenvalues = np.linalg.eigvalsh(root[:, None] * kernel * root)
+    _, variance, third = _normality._null_cumulants(10**9, 1, beta)
+    assert variance == pytest.approx(2 * np.sum(eigenvalues**2))
+    assert third == pytest.approx(8 * np.sum(eigenvalues**3))
+
+
+@pytest.mark.parametrize("test", [metrics.bhep_test, metrics.henze_zirkler_test])
+def test_rows_at_a_time_change_nothing(test, monkeypatch):
+    Z = np.random.default_rng(0).normal(size=(101, 3))
+    whole = test(Z)
+    monkeypatch.setattr(_normality, "_ENTRIES_AT_ONCE", 700)
+    assert test(Z) == pytest.approx(whole)
+
+
+def test_another_law_goes_by_the_normal_one():
+    z = np.random.default_rng(0).normal(size=(200, 2))
+    Z = stats.norm.cdf(z)
+    assert metrics.bhep_test(Z, "uniform") == pytest.approx(metrics.bhep_test(z))
+    assert metrics.bhep_test(Z).pvalue < 1e-6
+
+
+def test_singular_covariance_is_an_error():
+    Z = np.random.default_rng(0).normal(size=(50, 2))
+    with pytest.raises(ValueError, match="full rank 3"):
+        metrics.henze_zirkler_test(np.column_stack([Z, Z.sum(axis=1)]))
+
+
+@pytest.mark.parametrize("shape", [(1000, 17), (70, 8)])
+def test_an_approximation_that_fails_is_named(shape):
+    Z = np.random.default_rng(0).normal(size=shape)
+    with pytest.warns(UserWarning, match="pass 'n_resamples'"):
+        metrics.henze_zirkler_test(Z)
+
+
+def test_bad_parameters_are_errors():
+    Z = np.random.default_rng(0).normal(size=(50, 2))
+    with pytest.raises(ValueError, match=r"'beta' parameter must be .* got 0"):
+        metrics.bhep_test(Z, beta=0)
+    with pytest.raises(ValueError, match=r"'n_resamples' parameter must be .* got 0"):
+        metrics.henze_zirkler_test(Z, n_resamples=0)
