@@ -16,7 +16,7 @@ from ._critics import CRITICS
 from ._network import NetworkSpec, build_network
 from ._objectives import OBJECTIVES, agreement
 from ._runtime import batches, sandbox, seeded_generator, take
-from ._slices import random_directions, sliced_gap
+from ._slices import radial_gap, random_directions, sliced_gap
 from ._source import Source, nearest
 from ._views import VIEWS
 
@@ -41,6 +41,7 @@ NOISE, EVALUATION = 1, 2
 
 # Slices of each step; few where they are only looked at.
 _N_SLICES, _N_SLICES_SEEN = 64, 8
+_RADIAL_WEIGHT = 2.0
 
 UserView = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -126,7 +127,6 @@ class InfoMax(nn.Module):
         self.channel = spec.channel
         self.network = build_network(spec.network, generator)
         n_components = spec.network.n_components
-        self.capacity = self.channel.capacity(n_components)
         self.critic = CRITICS[spec.critic](
             self.channel, n_components, spec.has_pairs, generator
         )
@@ -137,15 +137,15 @@ class InfoMax(nn.Module):
     ) -> Terms:
         """Return what the rows of these indices give, noise and views drawn afresh."""
         codes, n_sent = self._codes(source, index, generator)
-        gap = self._gap(codes[:n_sent], generator)
+        gap, lack = self._gaps(codes[:n_sent], generator)
         sent, *seen = self.channel.squash(codes).split(len(index))
         received = sent + self.channel.noise(sent, generator)
         bounds = [self._bound(u, sent, received) for u in seen or [sent]]
         objective, information = (
             torch.stack(part).mean() for part in zip(*bounds, strict=True)
         )
-        weighted = objective / self.capacity - self.spec.sliced_weight * gap
-        return Terms(weighted, information, gap.detach())
+        objective = objective - self.spec.sliced_weight * lack
+        return Terms(objective, information, gap.detach())
 
     def pairs(
         self, source: Source, index: np.ndarray, generator: torch.Generator
@@ -211,15 +211,23 @@ class InfoMax(nn.Module):
             scores = self.critic.judged(u, received, scores)
             return objective, self.objective.estimate(scores)
 
-    def _gap(self, codes: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the gap of random slices to their capacity; in training only."""
+    def _gaps(self, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the mean gap of random slices, and all that is lacking, in nats.
+
+        That is the gap of as many slices as there are components, and of the norms.
+        Only training asks for it.
+        """
+        zero, n_components = codes.new_zeros(()), codes.shape[1]
         if not self.training:
-            return codes.new_zeros(())
+            return zero, zero
         is_used = self.spec.sliced_weight > 0
         n_slices = _N_SLICES if is_used else _N_SLICES_SEEN
         with nullcontext() if is_used else torch.no_grad():
-            shape = codes.shape[1], n_slices
-            return sliced_gap(codes, random_directions(*shape, codes, generator))
+            directions = random_directions(n_components, n_slices, codes, generator)
+            gap = sliced_gap(codes, directions)
+            if not is_used:
+                return gap, zero
+            return gap, n_components * gap + _RADIAL_WEIGHT * radial_gap(codes)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return all weights as arrays that no device or torch is needed to hold."""

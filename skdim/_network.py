@@ -184,7 +184,7 @@ class Normalizer(nn.Module):
         self._set_matrix(correlation, n_rows)
 
     def _set_matrix(self, correlation: Tensor, n_rows: int | None) -> None:
-        matrix = torch.eye(len(correlation), dtype=correlation.dtype).to(correlation)
+        matrix = _identity(correlation)
         if self.whiten:
             matrix = _whitening(correlation, n_rows)
         gain = _inverse_scale((matrix * (correlation @ matrix)).sum(0))
@@ -196,14 +196,16 @@ def _inverse_scale(variance: Tensor) -> Tensor:
     return torch.where(variance > 1e-5, variance.clamp_min(1e-5).rsqrt(), 0)
 
 
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(len(like), dtype=like.dtype, device=like.device)
+
+
 def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
     """Return ``W`` such that rows ``z W`` are uncorrelated, up to shrinkage."""
     weight = _SMALLEST_SHRINKAGE
     if n_rows is not None:
         weight = max(weight, _shrinkage(correlation.detach(), n_rows))
-    identity = torch.eye(
-        len(correlation), dtype=correlation.dtype, device=correlation.device
-    )
+    identity = _identity(correlation)
     factor = torch.linalg.cholesky(torch.lerp(correlation, identity, weight))
     return torch.linalg.solve_triangular(factor, identity, upper=False).T
 

@@ -31,7 +31,7 @@ _VIEWS = {
     1: ["affine"],
 }
 _VIEWS |= {n_channels: ["crop", "flip", "color"] for n_channels in (3, 4)}
-_SLICED_WEIGHT = {"table": 0.0, "image": 8.0}
+_SLICED_WEIGHT = {"table": 0.0, "image": 1.0}
 
 # The bound is called saturated within this share of the most it can report, if the
 # channel could carry more.
@@ -84,10 +84,9 @@ default="infonce"
         ``objective``.
 
     sliced_weight : "auto" or float, default="auto"
-        Weight of the sliced capacity: what random one-dimensional slices of the codes
-        lack to their capacity, in nats, is taken off the objective, in which the
-        information counts as a share of the capacity.  "auto" is 8 for images and 0
-        for tables.
+        Weight of the sliced capacity: what ``n_components`` random one-dimensional
+        slices of the codes and twice their norms lack to their capacity, in nats, is
+        taken off the information.  "auto" is 1 for images and 0 for tables.
 
     whiten : "auto" or bool, default="auto"
         Whether codes are held to zero correlation, in each batch and at the end, and

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["random_directions", "sliced_gap"]
+__all__ = ["radial_gap", "random_directions", "sliced_gap"]
 
 _SMOOTHING = 0.3  # the noise s of the slices
 _REACH = 5.0  # the grid goes from -5 to 5
@@ -47,11 +47,27 @@ def sliced_gap(codes: Tensor, directions: Tensor) -> Tensor:
     Codes are shared out between the two nearest points of a grid, and one short
     convolution with the noise gives the density.  Codes beyond 5 are put at the ends.
     """
-    counts = _binned(codes @ directions)
-    density = F.conv1d(counts[:, None], _noise(codes), padding=_MOST_OFF)[:, 0]
-    probability = (density / len(codes)).clamp_min(1e-12)
-    gap = probability * (probability.log() - _log_target(codes))
-    return gap.sum(1).mean()
+    return _gap(codes @ directions).mean()
+
+
+def _gap(slices: Tensor) -> Tensor:
+    """Return the gap of each column."""
+    counts = _binned(slices)
+    density = F.conv1d(counts[:, None], _noise(slices), padding=_MOST_OFF)[:, 0]
+    probability = (density / len(slices)).clamp_min(1e-12)
+    return (probability * (probability.log() - _log_target(slices))).sum(1)
+
+
+def radial_gap(codes: Tensor) -> Tensor:
+    """Return the gap of the codes' norms to those of N(0, I), in nats.
+
+    Slices of many components are nearly normal whatever the norms are.  The cube root
+    of ``|u|^2 / d`` is normal to a good approximation (Wilson and Hilferty, PNAS 17
+    (1931) 684), so that one more slice shows them.
+    """
+    spread = 2 / (9 * codes.shape[1])
+    cube_root = codes.square().mean(1).clamp_min(1e-12) ** (1 / 3)
+    return _gap(((cube_root - (1 - spread)) / math.sqrt(spread))[:, None]).mean()
 
 
 def _binned(slices: Tensor) -> Tensor:

@@ -95,7 +95,8 @@ def test_match_is_drawn_on_given_axes():
 
 
 def test_information_has_its_curves_and_ceilings(fitted):
-    (axes,) = InformationDisplay.from_estimator(fitted).axes_
+    axes, right = InformationDisplay.from_estimator(fitted).axes_
+    np.testing.assert_array_equal(right.lines[0].get_ydata(), fitted.match_curve_)
     training, validation, *_ = axes.lines
     np.testing.assert_array_equal(training.get_ydata(), fitted.information_curve_)
     curve = fitted.validation_information_curve_

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from skdim._slices import random_directions, sliced_gap
+from skdim._slices import radial_gap, random_directions, sliced_gap
 
 NOISE = 0.3
 
@@ -88,3 +88,21 @@ def test_codes_far_outside_and_not_a_number_are_told():
     far = torch.full((10, 2), 1e6, dtype=torch.float64)
     assert 1 < sliced_gap(far, directions(2)) < 100
     assert torch.isnan(sliced_gap(torch.full_like(far, torch.nan), directions(2)))
+
+
+def test_norms_show_what_slices_hide():
+    # One scale for all components of a row: each slice is nearly normal still.
+    z = sample(5000, 64)
+    scale = 1 + 0.3 * torch.sign(sample(5000, 1, seed=3))
+    scaled = scale * z / (1 + 0.3**2) ** 0.5
+    assert radial_gap(z) < 0.01
+    assert radial_gap(scaled) > 0.5 > 10 * sliced_gap(scaled, directions(64))
+
+
+@pytest.mark.parametrize("d", [1, 2, 16])
+def test_radial_gap_is_small_for_the_law_and_differentiable(d):
+    z = sample(4000, d).requires_grad_()
+    gap = radial_gap(z)
+    gap.backward()
+    assert gap < 0.05 and torch.isfinite(z.grad).all()
+    assert radial_gap(1.3 * z) > gap + 0.02
