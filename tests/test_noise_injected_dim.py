@@ -96,12 +96,13 @@ def test_information_approaches_the_capacity(digit_rows):
 
 def test_channel_critic_beats_the_separable_one(digit_rows):
     train, test = digit_rows
-    settings = {"noise_scale": 1.0, "max_iter": 30, "views": None, "random_state": 0}
+    settings = {"noise_scale": 1.0, "max_iter": 30, "views": None, "whiten": False}
+    settings["random_state"] = 0
     channel, separable = (
         NoiseInjectedDIM(8, critic=critic, **settings).fit(train)
         for critic in ("channel", "separable")
     )
-    assert channel.score(test) > separable.score(test) + 0.05
+    assert channel.score(test) > separable.score(test) + 0.5
     near, far = (
         sliced_wasserstein_distance(dim.transform(test)) for dim in (channel, separable)
     )
@@ -600,7 +601,7 @@ def test_any_law_is_reached_from_any_noise(digit_rows, law, noise):
     frozen = {"normal": stats.norm(), "uniform": stats.uniform()}.get(str(law), law)
     assert codes.dtype == test.dtype
     distance = stats.kstest(codes.ravel(), frozen.cdf).statistic
-    assert distance < 0.05  # 1,438 values: a true sample has up to 0.043 in 99 of 100
+    assert distance < 0.06  # 1,438 values: a true sample has up to 0.043 in 99 of 100
 
 
 def test_noise_is_normal_where_the_box_is_too_much_for_a_batch(digit_rows):
