@@ -22,6 +22,9 @@ def measure(train, test, scale, n_components, seed):
     dim = NoiseInjectedDIM(
         n_components,
         noise_scale=scale,
+        views=None,
+        whiten=False,
+        sliced_weight=0,
         encoder="mlp",
         image_shape=(28, 28),
         hidden_layer_sizes=(256, 128),

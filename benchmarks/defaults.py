@@ -70,7 +70,7 @@ def build(n_rows, n_components, seed, settings):
     batch = min(settings.pop("batch", BATCH), n_rows)
     steps = settings.pop("steps", STEPS)
     channel = CHANNELS[law]
-    capacity = settings.pop("share", channel.batch_share) * math.log(batch)
+    capacity = settings.pop("share", 1.0) * math.log(batch)
     noise = channel.with_capacity(capacity, n_components).noise_scale
     _network._OUTLIER_BOUND = settings.pop("bound", 3.0)
     return NoiseInjectedDIM(

@@ -29,6 +29,8 @@ def fit(train, law, critic, seed):
         2,
         output_distribution=law,
         noise_scale=NOISE[law],
+        noise_distribution=law,
+        views=None,
         critic=critic,
         encoder="mlp",
         image_shape=(28, 28),

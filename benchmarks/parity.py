@@ -63,13 +63,12 @@ def plain_fit(X):
     with torch.no_grad():
         outputs = [encoder((part - mean) * scale) for part in rows.split(1337)]
         covariance = torch.cov(torch.cat(outputs).T)
-        values, vectors = torch.linalg.eigh(covariance)
-        whiten = vectors * values.rsqrt() @ vectors.T
+        scale_out = covariance.diagonal().rsqrt()
         center = torch.cat(outputs).mean(0)
         for index in torch.randperm(len(rows))[: 20 * BATCH].split(BATCH):
-            u = (encoder((rows[index] - mean) * scale) - center) @ whiten
+            u = (encoder((rows[index] - mean) * scale) - center) * scale_out
             bound(u, torch.randn_like(u))
-    return lambda part: (encoder((part - mean) * scale) - center) @ whiten
+    return lambda part: (encoder((part - mean) * scale) - center) * scale_out
 
 
 def plain_transform(codes_of, X):
@@ -120,6 +119,9 @@ def measure(X, cancer, seed):
     dim = NoiseInjectedDIM(
         D,
         noise_scale=SIGMA,
+        views=None,
+        whiten=False,
+        sliced_weight=0,
         encoder="mlp",
         image_shape=(28, 28),
         hidden_layer_sizes=SIZES,

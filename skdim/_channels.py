@@ -31,16 +31,14 @@ class Channel(ABC):
     """
 
     noise_scale: float
-    # "auto" noise: this share of log(batch) as capacity, but no more noise than this,
-    # by measurement (docs/defaults.md).
-    batch_share: ClassVar[float]
+    # No more "auto" noise than this, by measurement (docs/defaults.md).
     widest_noise: ClassVar[float] = math.inf
 
     @classmethod
     def for_batch(cls, batch_size: int, n_components: int) -> Channel:
         """Return the channel whose capacity a batch of this size can measure."""
-        capacity = cls.batch_share * math.log(batch_size)
-        noise_scale = cls.with_capacity(capacity, n_components).noise_scale
+        channel = cls.with_capacity(math.log(batch_size), n_components)
+        noise_scale = channel.noise_scale
         return cls(min(noise_scale, cls.widest_noise))
 
     @classmethod
@@ -74,8 +72,6 @@ class Channel(ABC):
 
 class NormalChannel(Channel):
     """Law N(0, I), noise N(0, noise_scale^2 I), power limited to one per component."""
-
-    batch_share = 0.5
 
     @classmethod
     def with_capacity(cls, capacity: float, n_components: int) -> NormalChannel:
@@ -128,7 +124,6 @@ class UniformChannel(Channel):
     ``2 noise_scale``; the smooth kernel hides the grid while it is fine.
     """
 
-    batch_share = 1.0
     widest_noise = 0.2
 
     @classmethod

@@ -29,7 +29,8 @@ def _conv(n_in: int, n_out: int, stride: int, generator: torch.Generator | None)
     layer = nn.utils.skip_init(
         nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1, bias=False, **_PLAIN
     )
-    return _reset(layer, generator)
+    # In this layout batch norm after it takes a third of the time.
+    return _reset(layer.to(memory_format=torch.channels_last), generator)
 
 
 def _reset(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:

@@ -41,7 +41,7 @@ NOISE, EVALUATION = 1, 2
 
 # Slices of each step; few where they are only looked at.
 _N_SLICES, _N_SLICES_SEEN = 64, 8
-_RADIAL_WEIGHT = 2.0
+_RADIAL_SHARE = 1 / 16  # of the weight of slices
 
 UserView = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -193,7 +193,7 @@ class InfoMax(nn.Module):
             view = VIEWS[step]
             other = []
             if view.source == "neighbors":
-                other = [self.network.input(source.near_cells(index, generator))]
+                other = [self.network.input(source.neighbors(index, generator))]
             strength = view.strength if views.strength is None else views.strength
             inputs = view.alter(inputs, *other, strength, generator)
         return inputs
@@ -212,22 +212,22 @@ class InfoMax(nn.Module):
             return objective, self.objective.estimate(scores)
 
     def _gaps(self, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the mean gap of random slices, and all that is lacking, in nats.
+        """Return the mean gap of random slices, and that with the gap of the norms.
 
-        That is the gap of as many slices as there are components, and of the norms.
         Only training asks for it.
         """
-        zero, n_components = codes.new_zeros(()), codes.shape[1]
+        zero = codes.new_zeros(())
         if not self.training:
             return zero, zero
         is_used = self.spec.sliced_weight > 0
         n_slices = _N_SLICES if is_used else _N_SLICES_SEEN
         with nullcontext() if is_used else torch.no_grad():
-            directions = random_directions(n_components, n_slices, codes, generator)
+            shape = codes.shape[1], n_slices
+            directions = random_directions(*shape, codes, generator)
             gap = sliced_gap(codes, directions)
             if not is_used:
                 return gap, zero
-            return gap, n_components * gap + _RADIAL_WEIGHT * radial_gap(codes)
+            return gap, gap + _RADIAL_SHARE * radial_gap(codes)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return all weights as arrays that no device or torch is needed to hold."""

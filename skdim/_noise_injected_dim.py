@@ -22,8 +22,8 @@ __all__ = ["NoiseInjectedDIM"]
 
 # Found by measurement: docs/defaults.md.
 _BATCH_SIZE = 256
-_STEPS = 500
-_SIZES = {"mlp": (128, 128), "conv": (32, 64, 128)}
+_STEPS = 400
+_SIZES = {"mlp": (256,), "conv": (32, 64, 128)}
 
 # Views by number of channels; a table has none.
 _VIEWS = {
@@ -31,7 +31,9 @@ _VIEWS = {
     1: ["affine"],
 }
 _VIEWS |= {n_channels: ["crop", "flip", "color"] for n_channels in (3, 4)}
-_SLICED_WEIGHT = {"table": 0.0, "image": 1.0}
+_SLICED_WEIGHT = {"table": 0.0, "image": 32.0}
+_AGREEMENT_WEIGHT = {"table": 0.0, "image": 0.5}
+_WIDEST_NOISE_OF_IMAGES = 1.0
 
 # The bound is called saturated within this share of the most it can report, if the
 # channel could carry more.
@@ -67,11 +69,11 @@ default="normal"
 
     noise_scale : "auto" or float, default="auto"
         Standard deviation of the normal noise, or half-width of the uniform noise, in
-        units of the code that is sent, from 1e-6 to 1e6.  "auto" gives the channel a
-        capacity in proportion to ``log(batch_size)``, which is what a batch can
-        measure: half of it for normal noise and all of it for uniform noise, which is
-        no wider than 0.2 all the same, because the best codes under wider noise are
-        not uniform.  More noise gives a closer match and less detail.
+        units of the code that is sent, from 1e-6 to 1e6.  "auto" gives the channel the
+        capacity ``log(batch_size)``, which is what a batch can measure; but uniform
+        noise is no wider than 0.2, because the best codes under wider noise are not
+        uniform, and normal noise on codes of images no wider than 1.  More noise leaves
+        less detail in the codes.
 
     objective : {"infonce", "dv", "nwj", "jsd", "smile", "agreement"}, \
 default="infonce"
@@ -79,14 +81,16 @@ default="infonce"
         views that agree and not for telling rows apart; it needs views and
         ``critic="channel"``.
 
-    agreement_weight : float, default=0.0
+    agreement_weight : "auto" or float, default="auto"
         Share of the agreement bound in the objective, from 0 to 1; the rest is
-        ``objective``.
+        ``objective``.  "auto" is 0.5 for images with views and ``critic="channel"``,
+        and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
-        Weight of the sliced capacity: what ``n_components`` random one-dimensional
-        slices of the codes and twice their norms lack to their capacity, in nats, is
-        taken off the information.  "auto" is 1 for images and 0 for tables.
+        Weight of the sliced capacity: what random one-dimensional slices of the codes
+        lack to their capacity, on average and in nats, and a sixteenth of what their
+        norms lack, is taken off the information.  "auto" is 32 for images and 0 for
+        tables.
 
     whiten : "auto" or bool, default="auto"
         Whether codes are held to zero correlation, in each batch and at the end, and
@@ -112,7 +116,7 @@ default="infonce"
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
-        "conv".  "auto" is ``(128, 128)`` and ``(32, 64, 128)``.
+        "conv".  "auto" is ``(256,)`` and ``(32, 64, 128)``.
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
@@ -161,12 +165,12 @@ default="infonce"
         report at most ``log(batch_size)`` nats.
 
     max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is as many as make 500 steps.
+        Number of epochs.  "auto" is as many as make 400 steps.
 
     learning_rate_init : float, default=3e-3
         Peak learning rate of AdamW, under a one-cycle schedule over ``max_iter``.
 
-    alpha : float, default=2.0
+    alpha : float, default=0.5
         Weight decay, decoupled as in AdamW: each step shrinks the weights by the
         learning rate times ``alpha``.  A smoother encoder serves classifiers better.
 
@@ -283,7 +287,7 @@ default="infonce"
         noise_distribution="auto",
         noise_scale="auto",
         objective="infonce",
-        agreement_weight=0.0,
+        agreement_weight="auto",
         sliced_weight="auto",
         whiten="auto",
         critic="channel",
@@ -300,7 +304,7 @@ default="infonce"
         batch_size="auto",
         max_iter="auto",
         learning_rate_init=3e-3,
-        alpha=2.0,
+        alpha=0.5,
         tol=None,
         n_iter_no_change=10,
         early_stopping=False,
@@ -362,7 +366,7 @@ default="infonce"
             "noise_distribution": [StrOptions({"auto", *CHANNELS})],
             "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
             "objective": [StrOptions(set(OBJECTIVES))],
-            "agreement_weight": [Interval(Real, 0, 1, closed="both")],
+            "agreement_weight": [auto, Interval(Real, 0, 1, closed="both")],
             "sliced_weight": [auto, not_negative],
             "critic": [StrOptions(set(CRITICS))],
             "encoder": [StrOptions({"auto", *ENCODERS}), callable],
@@ -470,7 +474,9 @@ channels) or (n_samples, channels, height, width)
 
         network = self._resolve_network(row_shape, channels_first)
         views = self._resolve_views(network)
-        noise_distribution, noise_scale = self._resolve_noise(batch_size, views)
+        noise_distribution, noise_scale = self._resolve_noise(
+            batch_size, views, network.is_image
+        )
         model = ModelSpec(
             network=network,
             noise_distribution=noise_distribution,
@@ -479,7 +485,7 @@ channels) or (n_samples, channels, height, width)
             objective=self.objective,
             views=views,
             is_supervised=bool(self.supervised),
-            agreement_weight=float(self.agreement_weight),
+            agreement_weight=self._resolve_agreement_weight(network, views),
             sliced_weight=self._resolve_sliced_weight(network),
         )
         self._check_agreement(model)
@@ -519,7 +525,7 @@ channels) or (n_samples, channels, height, width)
                 f"for {'images' if is_image else 'a table'}. Got {step!r} instead."
             )
 
-    def _resolve_noise(self, batch_size, views):
+    def _resolve_noise(self, batch_size, views, is_image):
         """Return the distribution of the noise and its scale."""
         from ._channels import CHANNELS
 
@@ -533,8 +539,18 @@ channels) or (n_samples, channels, height, width)
             name = "uniform" if is_uniform and fits else "normal"
         if self.noise_scale != "auto":
             return name, float(self.noise_scale)
-        channel = CHANNELS[name].for_batch(batch_size, self.n_components)
-        return name, channel.noise_scale
+        noise_scale = (
+            CHANNELS[name].for_batch(batch_size, self.n_components).noise_scale
+        )
+        widest = _WIDEST_NOISE_OF_IMAGES if is_image else math.inf
+        return name, min(noise_scale, widest)
+
+    def _resolve_agreement_weight(self, network, views):
+        if self.agreement_weight != "auto":
+            return float(self.agreement_weight)
+        has_agreement = views.steps and self.critic == "channel"
+        kind = "image" if network.is_image and has_agreement else "table"
+        return _AGREEMENT_WEIGHT[kind]
 
     def _resolve_sliced_weight(self, network):
         if self.sliced_weight != "auto":

@@ -12,8 +12,10 @@ from ._runtime import batches, take
 
 __all__ = ["Source", "nearest"]
 
-# Neighbours are looked for among this many rows, drawn at random from larger data.
-_MOST_CANDIDATES = 20_000
+# Neighbours in large data are looked for among a random part of the rows, so that the
+# search takes no more than this many differences (a few seconds).
+_MOST_DIFFERENCES = 4e9
+_FEWEST_CANDIDATES = 500
 _UNLABELED = -1
 
 
@@ -49,12 +51,10 @@ class Source:
         """Return the rows of these indices."""
         return take(self.rows, index, self.device)
 
-    def near_cells(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Return, for each cell, that of a neighbour drawn for this cell alone."""
-        shape = (len(index), self.rows.shape[1])
-        choice = self._draw(self.near.shape[1], shape, generator)
-        other = self.near[index[:, None], choice]
-        return torch.from_numpy(self.rows[other, np.arange(shape[1])]).to(self.device)
+    def neighbors(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Return one of the near rows of each of these."""
+        choice = self._draw(self.near.shape[1], (len(index),), generator)
+        return self.take(self.near[index, choice])
 
     def partners(self, index: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """Return for each row one of its class; the row itself if that is unknown."""
@@ -86,8 +86,10 @@ def nearest(
     seed: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the indices of the nearest other rows, after scaling, of the same label.
+    """Return the indices of the nearest other rows of the same label.
 
+    Nearest in the sum of absolute differences after scaling, which a few columns that
+    are far off do not decide as they do the sum of squares.
     Rows whose label is unknown may have any neighbour.  Where there are too few, a
     row is repeated, in the last resort itself.
     """
@@ -97,9 +99,11 @@ def nearest(
         members = np.flatnonzero(groups == label)
         is_open = labels is not None and label == _UNLABELED
         candidates = np.arange(len(rows)) if is_open else members
-        if len(candidates) > _MOST_CANDIDATES:
+        most = _MOST_DIFFERENCES / (len(members) * rows.shape[1])
+        most = max(int(most), _FEWEST_CANDIDATES)
+        if len(candidates) > most:
             rng = np.random.default_rng(seed)
-            candidates = rng.choice(candidates, _MOST_CANDIDATES, replace=False)
+            candidates = rng.choice(candidates, most, replace=False)
         reference = scale(take(rows, candidates, device)).flatten(1)
         for chunk in batches(len(members), len(candidates)):
             queries = scale(take(rows, members[chunk], device)).flatten(1)
@@ -110,9 +114,9 @@ def nearest(
 
 def _search(queries: Tensor, reference: Tensor, n: int) -> np.ndarray:
     """Return indices of the nearest, repeated in turn if there are fewer."""
-    half = reference.square().sum(1) / 2
-    closeness = torch.addmm(-half, queries, reference.T)
-    found = closeness.topk(min(n, len(reference)), dim=1).indices.cpu().numpy()
+    distances = torch.cdist(queries, reference, p=1)
+    n_found = min(n, len(reference))
+    found = distances.topk(n_found, dim=1, largest=False).indices.cpu().numpy()
     return found[:, np.arange(n) % found.shape[1]]
 
 

@@ -103,7 +103,7 @@ def test_information_has_its_curves_and_ceilings(fitted):
     np.testing.assert_array_equal(validation.get_ydata(), curve)
     assert f"capacity: {fitted.capacity_:.2f}" in labels(axes)
     batch = fitted.batch_size_
-    assert f"log(batch of {batch}): {np.log(batch):.2f}, above" in labels(axes)
+    assert f"log(batch of {batch}): {np.log(batch):.2f}" in labels(axes)
 
 
 def test_a_long_curve_is_drawn_under_its_mean():

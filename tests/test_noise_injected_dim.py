@@ -80,10 +80,13 @@ def test_held_out_codes_follow_the_law(digit_rows, law):
 
 def test_codes_of_the_training_rows_are_standardised_and_uncorrelated(cancer):
     train, _ = cancer
-    codes = NoiseInjectedDIM(4, random_state=0).fit_transform(train)
+    codes = NoiseInjectedDIM(4, whiten=True, random_state=0).fit_transform(train)
     assert abs(codes.mean(0)).max() < 1e-3
     assert codes.std(0) == pytest.approx(1, abs=1e-3)
     assert abs(np.corrcoef(codes.T) - np.eye(4)).max() < 0.1
+    codes = NoiseInjectedDIM(4, whiten=False, random_state=0).fit_transform(train)
+    assert abs(codes.mean(0)).max() < 1e-3
+    assert codes.std(0) == pytest.approx(1, abs=1e-3)
 
 
 def test_information_approaches_the_capacity(digit_rows):
@@ -609,10 +612,9 @@ def test_noise_is_normal_where_the_box_is_too_much_for_a_batch(digit_rows):
         dim = quick(n_components=d, output_distribution="uniform", views=None, **params)
         return dim.fit(digit_rows[0]).capacity_
 
-    half = 0.5 * np.log(256)
     assert capacity(2) == pytest.approx(np.log(256))
-    assert capacity(16) == pytest.approx(half)
-    assert capacity(16, noise_distribution="uniform") > np.log(256)
+    assert capacity(16) == pytest.approx(np.log(256))
+    assert capacity(16, noise_distribution="uniform") > 2 * np.log(256)
 
 
 @pytest.mark.parametrize("critic", ["channel", "separable", "bilinear", "concatenated"])
@@ -704,7 +706,7 @@ def test_sliced_weight_brings_the_slices_closer(digit_images):
         dim = quick(n_components=8, max_iter=20, sliced_weight=weight)
         return dim.fit(digit_images[0]).match_curve_[-1]
 
-    assert gap(10.0) < 0.7 * gap(0.0)
+    assert gap(100.0) < 0.7 * gap(0.0)
 
 
 def test_hidden_layer_is_standardised(digit_rows):

@@ -20,7 +20,7 @@ def near(data, k=5, labels=None):
 def test_neighbours_are_the_nearest_other_rows():
     data = rows()
     expected = (
-        NearestNeighbors(n_neighbors=5).fit(data).kneighbors(return_distance=False)
+        NearestNeighbors(n_neighbors=5, p=1).fit(data).kneighbors(return_distance=False)
     )
     np.testing.assert_array_equal(np.sort(near(data)), np.sort(expected))
 
@@ -48,20 +48,20 @@ def test_equal_rows_have_neighbours_other_than_themselves_or_equal():
 
 
 def test_neighbours_in_large_data_come_from_a_sample(monkeypatch):
-    monkeypatch.setattr(_source, "_MOST_CANDIDATES", 50)
+    monkeypatch.setattr(_source, "_MOST_DIFFERENCES", 0)
+    monkeypatch.setattr(_source, "_FEWEST_CANDIDATES", 50)
     found = near(rows())
     assert len(np.unique(found)) <= 50
     assert (found != np.arange(300)[:, None]).all()
 
 
-def test_near_cells_are_cells_of_neighbours():
+def test_neighbours_are_drawn_from_the_near_rows():
     data = rows()
     source = Source(data, CPU, near(data))
     index = np.arange(100, 150)
-    cells = source.near_cells(index, torch.Generator().manual_seed(0)).numpy()
-    of_neighbours = data[source.near[index]]  # (50, 5, 4)
-    assert (cells[:, None] == of_neighbours).any(1).all()
-    assert not (cells[:, None] == of_neighbours).all(2).any(1).all()  # not whole rows
+    drawn = source.neighbors(index, torch.Generator().manual_seed(0)).numpy()
+    which = (drawn[:, None] == data[source.near[index]]).all(2)
+    assert which.any(1).all() and len(np.unique(which.argmax(1))) == 5
 
 
 @pytest.mark.parametrize("with_neighbours", [False, True])
