@@ -110,11 +110,11 @@ def defaults():
         [
             *(row["varied"], row["value"]),
             *(f"{row[key]:.2f}" for key in ("match, median", "match, worst")),
-            *(f"{100 * row[key]:.1f}" for key in ("LR", "GNB")),
+            *(f"{100 * row[key]:.1f}" for key in ("LR", "GNB", "kNN")),
         ]
         for row in results["rows"]
     ]
-    header = ["varied", "value", "match, median", "match, worst", "LR", "GNB"]
+    header = ["varied", "value", "match, median", "match, worst", "LR", "GNB", "kNN"]
     tables = "Tables: " + ", ".join(results["tables"]) + "."
     return "\n\n".join([table(header, rows), tables, how(results)])
 

@@ -20,7 +20,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, QuantileTransformer
 from sklearn.preprocessing import StandardScaler as Scaler
 
@@ -77,30 +77,28 @@ def matches(dim, train, test):
         ),
         "PCA(16, whiten)": PCA(16, whiten=True),
     }
-    distances = {"skdim": times_floor(dim.transform(test))}
+    plain = NoiseInjectedDIM(views=None, random_state=0).fit(train)
+    distances = {
+        "skdim": times_floor(dim.transform(test)),
+        "skdim, views=None": times_floor(plain.transform(test)),
+    }
     for name, other in others.items():
         other = make_pipeline(FunctionTransformer(flat), other).fit(train)
         distances[name] = times_floor(other.transform(test))
     return distances
 
 
-def accuracies(case):
+def accuracies(dim, X, X_test, y, y_test):
     """Return the accuracy of logistic regression on rows, codes and both."""
-    X, X_test, y, y_test = train_test_split(
-        case.X, case.y, test_size=0.4, random_state=0, stratify=case.y
-    )
+    scaled = rows().fit(X)
     inputs = {
-        "inputs": rows(),
-        "codes": NoiseInjectedDIM(random_state=0),
-        "both": FeatureUnion(
-            [("rows", rows()), ("dim", NoiseInjectedDIM(random_state=0))]
-        ),
+        "inputs": (scaled.transform(X), scaled.transform(X_test)),
+        "codes": (dim.transform(X), dim.transform(X_test)),
     }
+    inputs["both"] = [np.hstack(pair) for pair in zip(*inputs.values(), strict=True)]
     return {
-        name: make_pipeline(steps, LogisticRegression(max_iter=2000))
-        .fit(X, y)
-        .score(X_test, y_test)
-        for name, steps in inputs.items()
+        name: LogisticRegression(max_iter=2000).fit(train, y).score(test, y_test)
+        for name, (train, test) in inputs.items()
     }
 
 
@@ -160,8 +158,8 @@ def draw_information(axes, dim, held_out):
 
 def run(case, column):
     """Fit, judge and draw one case; return its numbers."""
-    train, test = train_test_split(
-        case.X, test_size=0.4, random_state=0, stratify=case.y
+    train, test, y, y_test = train_test_split(
+        case.X, case.y, test_size=0.4, random_state=0, stratify=case.y
     )
     start = time.perf_counter()
     dim = NoiseInjectedDIM(random_state=0).fit(train)
@@ -179,7 +177,7 @@ def run(case, column):
         "information": held_out,
         "capacity": dim.capacity_,
         "distance": matches(dim, train, test),
-        "accuracy": accuracies(case),
+        "accuracy": accuracies(dim, train, test, y, y_test),
         "auroc": outlier_aurocs(case),
     }
 
