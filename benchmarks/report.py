@@ -119,6 +119,24 @@ def defaults():
     return "\n\n".join([table(header, rows), tables, how(results)])
 
 
+def features():
+    """Compare features for classifiers of tables."""
+    results = load("tables")
+    kept = [key for key in results["rows"][0] if "seconds, most" not in key]
+    rows = [
+        [
+            row["representation"],
+            *(f"{row[key]:.1f}" for key in kept[1:]),
+        ]
+        for row in sorted(results["rows"], key=lambda row: row["mean rank"])
+    ]
+    text = (
+        f"Accuracy in percent, mean over {len(results['tables'])} tables and "
+        f"{results['splits']} splits of each; a star marks features that use labels:"
+    )
+    return "\n\n".join([text, table(kept, rows), how(results)])
+
+
 def demo():
     """Tabulate what ``make demo`` prints."""
     results = load("demo")
@@ -142,6 +160,7 @@ TABLES = {
     "capacity": capacity,
     "parity": parity,
     "defaults": defaults,
+    "features": features,
 }
 
 
