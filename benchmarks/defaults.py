@@ -56,7 +56,7 @@ SWEEPS = {
     "n_neighbors": (3, 5, 10),
     "view_sides": ("both", "one"),
     "n_views": (1, 2),
-    "whiten": (False, True),
+    "whiten": (False, "received", True),
     "sliced_weight": (0, 8, 32),
     "agreement_weight": (0, 0.25, 0.5),
     "output_layer": ("code", "hidden"),

@@ -38,7 +38,9 @@ class NetworkSpec:
     channels_first : bool
     n_components : int
     whiten : bool
-        Whether codes are held to no correlation too.
+        Whether codes are held to no correlation too, in each batch and at the end.
+    shrinkage : float or None
+        If not ``whiten``: correlations shrunk by this much are taken out at the end.
     output_layer : {"code", "hidden"}
         What ``transform`` returns; an encoder of the user's has no "hidden".
     """
@@ -49,6 +51,7 @@ class NetworkSpec:
     channels_first: bool
     n_components: int
     whiten: bool = True
+    shrinkage: float | None = None
     output_layer: str = "code"
 
     @property
@@ -128,13 +131,18 @@ class Normalizer(nn.Module):
     In training by the moments of the batch.  Correlations are taken out by the inverse
     of a Cholesky factor, after shrinking them by what so many rows cannot tell from
     zero, so that few rows or many components fall back to a scale per component.
+
+    With ``shrinkage`` instead, batches are not whitened, but at the end correlations
+    that were shrunk by this much are, by the symmetric root that changes codes least.
     """
 
     momentum = 0.1
 
-    def __init__(self, n_components: int, whiten: bool) -> None:
+    def __init__(
+        self, n_components: int, whiten: bool, shrinkage: float | None = None
+    ) -> None:
         super().__init__()
-        self.whiten = whiten
+        self.whiten, self.shrinkage = whiten, shrinkage
         plain = {"dtype": torch.float32, "device": "cpu"}
         self.register_buffer("mean", torch.zeros(n_components, **plain))
         self.register_buffer("variance", torch.ones(n_components, **plain))
@@ -187,6 +195,8 @@ class Normalizer(nn.Module):
         matrix = _identity(correlation)
         if self.whiten:
             matrix = _whitening(correlation, n_rows)
+        elif self.shrinkage is not None and n_rows is not None:
+            matrix = _symmetric_whitening(correlation, n_rows, self.shrinkage)
         gain = _inverse_scale((matrix * (correlation @ matrix)).sum(0))
         self.matrix.copy_(matrix * gain)
 
@@ -208,6 +218,14 @@ def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
     identity = _identity(correlation)
     factor = torch.linalg.cholesky(torch.lerp(correlation, identity, weight))
     return torch.linalg.solve_triangular(factor, identity, upper=False).T
+
+
+def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Tensor:
+    """Return the inverse root of the correlation, shrunk by at least ``weight``."""
+    weight = max(weight, _shrinkage(correlation, n_rows))
+    shrunk = torch.lerp(correlation, _identity(correlation), weight)
+    values, vectors = torch.linalg.eigh(shrunk)
+    return vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
 
 
 _SMALLEST_SHRINKAGE = 1e-4  # keeps the factor well conditioned in single precision
@@ -237,7 +255,7 @@ class Network(nn.Module):
         self.input = InputLayer(spec)
         self.encoder = encoder
         self.is_own_encoder = spec.is_own_encoder
-        self.normalizer = Normalizer(spec.n_components, spec.whiten)
+        self.normalizer = Normalizer(spec.n_components, spec.whiten, spec.shrinkage)
         self.standardizer = None
         if spec.output_layer == "hidden":
             self.standardizer = Normalizer(encoder[1].in_features, whiten=False)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -92,12 +93,14 @@ default="infonce"
         norms lack, is taken off the information.  "auto" is 32 for images and 0 for
         tables.
 
-    whiten : "auto" or bool, default="auto"
-        Whether codes are held to zero correlation, in each batch and at the end, and
-        not only to mean 0 and variance 1 by component.  The law asks for it, and the
-        match is closer.  But directions that the views have nearly erased are blown up
-        to the size of all others, which on tables costs classifiers accuracy: "auto"
-        is True for images and without views, and False for tables with views.
+    whiten : {"auto", "received"} or bool, default="auto"
+        True holds codes to zero correlation, in each batch and at the end, and not
+        only to mean 0 and variance 1 by component.  The law asks for it, and the match
+        is closer.  But directions that the views have nearly erased are blown up to
+        the size of all others, which on tables costs classifiers accuracy.
+        "received" whitens at the end what the receiver sees, codes with their noise,
+        so that directions below the noise stay small.  "auto" is "received" for
+        tables with views, and True for images and without views.
 
     critic : {"channel", "separable", "bilinear", "concatenated"}, default="channel"
         How a code and a noisy code are compared.  "channel" is the density of the
@@ -372,7 +375,7 @@ default="infonce"
             "encoder": [StrOptions({"auto", *ENCODERS}), callable],
             "hidden_layer_sizes": [auto, count, "array-like"],
             "image_shape": [None, "array-like"],
-            "whiten": [auto, "boolean"],
+            "whiten": [StrOptions({"auto", "received"}), "boolean"],
             "output_layer": [StrOptions({"code", "hidden"})],
             "views": [None, StrOptions({"auto", *VIEWS}), callable, list, tuple],
             "view_strength": [auto, not_negative],
@@ -477,8 +480,9 @@ channels) or (n_samples, channels, height, width)
         noise_distribution, noise_scale = self._resolve_noise(
             batch_size, views, network.is_image
         )
+        whiten, shrinkage = self._resolve_whiten(network, views, noise_scale)
         model = ModelSpec(
-            network=network,
+            network=replace(network, whiten=whiten, shrinkage=shrinkage),
             noise_distribution=noise_distribution,
             noise_scale=noise_scale,
             critic=self.critic,
@@ -599,14 +603,18 @@ channels) or (n_samples, channels, height, width)
             row_shape=row_shape,
             channels_first=channels_first,
             n_components=int(self.n_components),
-            whiten=self._resolve_whiten(is_image),
             output_layer=self.output_layer,
         )
 
-    def _resolve_whiten(self, is_image):
-        if isinstance(self.whiten, str):
-            return is_image or self.views is None
-        return bool(self.whiten)
+    def _resolve_whiten(self, network, views, noise_scale):
+        """Return whether batches are whitened, and how much the end is shrunk."""
+        whiten = self.whiten
+        if isinstance(whiten, str) and whiten == "auto":
+            is_mixed = views.steps and not network.is_image
+            whiten = "received" if is_mixed else True
+        if isinstance(whiten, str):
+            return False, noise_scale**2 / (1 + noise_scale**2)
+        return bool(whiten), None
 
     def _resolve_sizes(self, encoder):
         sizes = self.hidden_layer_sizes

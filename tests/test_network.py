@@ -119,6 +119,19 @@ def test_a_batch_that_cannot_tell_correlations_is_hardly_whitened():
     assert torch.isfinite(z).all()
 
 
+def test_whitening_of_what_is_received_leaves_small_directions_small():
+    g = torch.Generator().manual_seed(0)
+    h = torch.randn(20_000, 2, generator=g, dtype=torch.float64)
+    h[:, 1] = h[:, 0] + 0.1 * h[:, 1]  # a direction of a hundredth of the variance
+    layer = Normalizer(2, whiten=False, shrinkage=0.5).eval()
+    layer.fit(h.mean(0), torch.cov(h.T, correction=0), len(h))
+    covariance = torch.cov(layer(h.float()).T)
+    torch.testing.assert_close(covariance.diagonal(), torch.ones(2), atol=1e-2, rtol=0)
+    # The correlation of 0.995, shrunk by a half, is 0.4975: roots 1.4975 and 0.5025.
+    small, large = torch.linalg.eigvalsh(covariance)
+    assert small / large == pytest.approx(0.005 / 0.5025 * 1.4975 / 1.995, rel=0.05)
+
+
 def test_evaluation_before_the_end_goes_by_running_averages():
     g = torch.Generator().manual_seed(0)
     mix = torch.randn(3, 3, generator=g)
