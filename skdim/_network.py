@@ -149,12 +149,10 @@ class Normalizer(nn.Module):
         self.register_buffer("correlation", torch.eye(n_components, **plain))
         self.register_buffer("matrix", torch.eye(n_components, **plain))
 
-    def train(self, mode: bool = True) -> Normalizer:
-        """Leaving training, go by the running averages until ``fit`` is called."""
-        if self.training and not mode:
-            with torch.no_grad():
-                self._set_matrix(self.correlation, n_rows=None)
-        return super().train(mode)
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Go by the running averages, for a look at the codes before ``fit``."""
+        self._set_matrix(self.correlation, n_rows=None)
 
     def forward(self, h: Tensor, n_bound: int | None = None) -> Tensor:
         """Normalise; in training, by the moments of the first ``n_bound`` rows.

@@ -174,7 +174,7 @@ def _run(
             value, gap = torch.stack(terms).mean(0).tolist()
             curves = {"information": _checked(value), "gap": gap}
             if validation is not None:
-                value = _validate(model.eval(), config, validation)
+                value = _validate(model, config, validation)
                 curves["validation"] = value
                 monitor.keep_if_best(value, model)
             result.add_epoch(**curves)
@@ -231,6 +231,8 @@ class _Monitor:
 
 
 def _validate(model: InfoMax, config: FitConfig, source: Source) -> float:
+    model.eval()
+    model.network.normalizer.settle()
     return information(model, source, config.batch_size, config.seed)
 
 

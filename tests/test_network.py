@@ -138,7 +138,8 @@ def test_evaluation_before_the_end_goes_by_running_averages():
     layer = Normalizer(3, whiten=True).train()
     for _ in range(200):
         layer(torch.randn(500, 3, generator=g) @ mix + 5)
-    z = layer.eval()(torch.randn(20_000, 3, generator=g) @ mix + 5)
+    layer.eval().settle()
+    z = layer(torch.randn(20_000, 3, generator=g) @ mix + 5)
     assert z.mean(0).abs().max() < 0.1
     torch.testing.assert_close(torch.cov(z.T), torch.eye(3), atol=0.1, rtol=0)
 

@@ -528,6 +528,18 @@ def test_torch_settings_of_the_caller_do_not_reach_inside(cancer):
     np.testing.assert_array_equal(codes, expected)
 
 
+@pytest.mark.parametrize("whiten", [True, "received", False])
+def test_transform_is_the_map_that_was_fitted(digit_rows, whiten):
+    # The codes of the training rows have the correlations that "whiten" leaves them.
+    codes = quick(n_components=4, whiten=whiten, max_iter=20).fit_transform(
+        digit_rows[0]
+    )
+    largest = abs(np.corrcoef(codes.T) - np.eye(4)).max()
+    assert largest < {True: 0.03, "received": 0.08, False: np.inf}[whiten]
+    if whiten is False:
+        assert largest > 0.08
+
+
 def test_pickle_gives_the_same_codes_and_loads_without_torch(cancer, tmp_path):
     dim = quick().fit(cancer[0])
     codes = dim.transform(cancer[1])

@@ -138,7 +138,7 @@ def test_learned_critics_learn_most_of_the_information_of_a_gaussian_pair(
     rate = 3e-3 * critic.learning_rate_factor
     optimizer = torch.optim.Adam(critic.parameters(), rate)
     for seed in range(300):
-        u, y = (part.float() for part in gaussian_pair(128, 0.5, 1, seed))
+        u, y = (part.float() for part in gaussian_pair(64, 0.5, 1, seed))
         optimizer.zero_grad()
         objective.maximized(critic(u, y)).neg().backward()
         optimizer.step()
