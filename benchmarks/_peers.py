@@ -1,11 +1,10 @@
 """Peers trained like skdim: same inputs, network, views, steps and output scale.
 
-Losses follow the papers' formulas with the papers' weights.  All output the layer that
-their loss is put on, as skdim does, standardised by the training rows.
+Losses have the papers' weights.  All output the layer that their loss is put on, as
+skdim does, standardised by the training rows.
 """
 
-import math
-
+import _losses as losses
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
@@ -64,56 +63,18 @@ class Views:
         )
 
 
-def simclr(a, b, temperature=0.5):
-    """NT-Xent (Chen et al., arXiv 2002.05709)."""
-    n = len(a)
-    z = F.normalize(torch.cat([a, b]), dim=1)
-    scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
-    return F.cross_entropy(scores, torch.arange(2 * n).roll(n))
-
-
-def vicreg(a, b):
-    """Variance, invariance, covariance (Bardes et al., arXiv 2105.04906)."""
-    loss = 25 * F.mse_loss(a, b)
-    for z in (a, b):
-        loss = loss + 12.5 * F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
-        covariance = z.T.cov()
-        away = covariance.square().sum() - covariance.diagonal().square().sum()
-        loss = loss + away / z.shape[1]
-    return loss
-
-
-def barlow_twins(a, b, weight=5e-3):
-    """Cross-correlation to the identity (Zbontar et al., arXiv 2103.03230)."""
-    a, b = (F.batch_norm(z, None, None, training=True) for z in (a, b))
-    correlation = a.T @ b / len(a)
-    of_same = correlation.diagonal()
-    away = correlation.square().sum() - of_same.square().sum()
-    return (1 - of_same).square().sum() + weight * away
-
-
-def lejepa(a, b, weight=0.05, n_slices=64):
-    """Invariance and SIGReg (Balestriero and LeCun, arXiv 2511.08544)."""
-    knots = torch.linspace(0, 3, 17)
-    gauss = (-knots.square() / 2).exp()
-    weights = torch.full_like(knots, 2 * 3 / 16) * gauss
-    weights[[0, -1]] /= 2
-    center = (a + b) / 2
-    invariance = ((a - center).square().mean() + (b - center).square().mean()) / 2
-    regularizer = 0
-    slices = F.normalize(torch.randn(a.shape[1], n_slices), dim=0)
-    for z in (a, b):
-        angle = (z @ slices)[..., None] * knots
-        error = (angle.cos().mean(0) - gauss).square() + angle.sin().mean(0).square()
-        regularizer = regularizer + len(z) * (error @ weights).mean() / 2
-    return weight * regularizer + (1 - weight) * invariance
-
-
+# Makers of the loss from the number of components.
 LOSSES = {
-    "SimCLR": simclr,
-    "VICReg": vicreg,
-    "Barlow Twins": barlow_twins,
-    "LeJEPA": lejepa,
+    "SimCLR": lambda n: losses.simclr,
+    "VICReg": lambda n: losses.vicreg,
+    "Barlow Twins": lambda n: losses.barlow_twins,
+    "LeJEPA": lambda n: losses.lejepa,
+    "DIM": losses.DeepInfoMax,
+    "DIM, sliced Wasserstein": lambda n: losses.DeepInfoMax(
+        n, losses.sliced_wasserstein, 10
+    ),
+    "DIM, MMD": lambda n: losses.DeepInfoMax(n, losses.discrepancy, 10),
+    "DIM, adversarial": lambda n: losses.DeepInfoMax(n, losses.Adversary(n), 0.1),
 }
 
 
@@ -142,16 +103,20 @@ def transformer(module, X):
     return transform
 
 
-def self_supervised(loss, X, n_components, n_steps, seed):
+def self_supervised(make_loss, X, n_components, n_steps, seed):
     """Train an encoder by a loss on two views; return its transform."""
     torch.manual_seed(seed)
     views, encoder = Views(X, seed), network(X.shape[1], n_components)
+    loss = make_loss(n_components)
+    parameters = list(encoder.parameters())
+    if isinstance(loss, nn.Module):
+        parameters += loss.parameters()
 
     def loss_of_batch(index):
         both = torch.cat([views(index), views(index)])
         return loss(*encoder(both).chunk(2))
 
-    train(encoder.parameters(), loss_of_batch, views.batches(n_steps), n_steps)
+    train(parameters, loss_of_batch, views.batches(n_steps), n_steps)
     return transformer(encoder, X)
 
 

@@ -175,7 +175,7 @@ def test_no_noise_is_an_error(fitted, cancer):
 def test_a_search_prefers_neither_end_of_the_noise(cancer):
     train, _ = cancer
     search = GridSearchCV(
-        NoiseInjectedDIM(8, max_iter=60, random_state=0),
+        NoiseInjectedDIM(8, views=None, max_iter=60, random_state=0),
         {"noise_scale": [0.01, 1.0, 30.0]},
         scoring={scorer.__name__: scorer for scorer in SCORERS},
         refit="reference_information_score",

@@ -1,0 +1,151 @@
+"""Losses of peers on the codes of two views, by their papers' formulas.
+
+Each is called with two batches of codes, row by row of the same origin.  Those that
+hold parameters of their own are modules.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from skdim._channels import NormalChannel
+from skdim._critics import CRITICS
+from skdim._objectives import infonce
+
+
+def simclr(a, b, temperature=0.5):
+    """NT-Xent (Chen et al., arXiv 2002.05709)."""
+    n = len(a)
+    z = F.normalize(torch.cat([a, b]), dim=1)
+    scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
+    return F.cross_entropy(scores, torch.arange(2 * n).roll(n))
+
+
+def vicreg(a, b, invariance=25):
+    """Variance, invariance, covariance (Bardes et al., arXiv 2105.04906)."""
+    loss = invariance * F.mse_loss(a, b)
+    for z in (a, b):
+        loss = loss + 12.5 * F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
+        covariance = z.T.cov()
+        away = covariance.square().sum() - covariance.diagonal().square().sum()
+        loss = loss + away / z.shape[1]
+    return loss
+
+
+def barlow_twins(a, b, weight=5e-3):
+    """Cross-correlation to the identity (Zbontar et al., arXiv 2103.03230)."""
+    a, b = _standardized(a), _standardized(b)
+    correlation = a.T @ b / len(a)
+    of_same = correlation.diagonal()
+    away = correlation.square().sum() - of_same.square().sum()
+    return (1 - of_same).square().sum() + weight * away
+
+
+def lejepa(a, b, weight=0.05, n_slices=64):
+    """Invariance and SIGReg (Balestriero and LeCun, arXiv 2511.08544)."""
+    knots = torch.linspace(0, 3, 17)
+    gauss = (-knots.square() / 2).exp()
+    weights = torch.full_like(knots, 2 * 3 / 16) * gauss
+    weights[[0, -1]] /= 2
+    center = (a + b) / 2
+    invariance = ((a - center).square().mean() + (b - center).square().mean()) / 2
+    regularizer = 0
+    slices = _directions(a.shape[1], n_slices)
+    for z in (a, b):
+        angle = (z @ slices)[..., None] * knots
+        error = (angle.cos().mean(0) - gauss).square() + angle.sin().mean(0).square()
+        regularizer = regularizer + len(z) * (error @ weights).mean() / 2
+    return weight * regularizer + (1 - weight) * invariance
+
+
+def _standardized(z):
+    return F.batch_norm(z, None, None, training=True)
+
+
+def _directions(n_components, n_slices):
+    return F.normalize(torch.randn(n_components, n_slices), dim=0)
+
+
+class DeepInfoMax(nn.Module):
+    """InfoNCE between views with a separable critic and no noise, plus a match.
+
+    Without a match, plain Deep InfoMax (Hjelm et al., arXiv 1808.06670) between codes;
+    these are brought to mean 0 and variance 1, as ours are.
+    """
+
+    def __init__(self, n_components, match=None, weight=0.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        self.critic = CRITICS["separable"](
+            NormalChannel(1.0), n_components, True, generator
+        )
+        self.match, self.weight = match, weight
+
+    def forward(self, a, b):
+        """Return what is minimised."""
+        a, b = _standardized(a), _standardized(b)
+        loss = -infonce(self.critic(a, b))
+        if self.match is not None:
+            loss = loss + self.weight * (self.match(a) + self.match(b)) / 2
+        return loss
+
+
+def sliced_wasserstein(z, n_slices=64):
+    """Squared sliced 2-Wasserstein distance to N(0, I) (Kolouri, arXiv 1804.01947)."""
+    ranks = (torch.arange(len(z)) + 0.5) / len(z)
+    slices = (z @ _directions(z.shape[1], n_slices)).sort(0).values
+    return (slices - torch.special.ndtri(ranks)[:, None]).square().mean()
+
+
+def discrepancy(z):
+    """Squared MMD to a sample of N(0, I), as in WAE (Tolstikhin, arXiv 1711.01558)."""
+    sample = torch.randn_like(z)
+    n, d = z.shape
+
+    def mean_kernel(a, b, is_same):
+        squares = torch.cdist(a, b).square()
+        scales = [2 * d * scale for scale in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+        kernel = sum(scale / (scale + squares) for scale in scales)
+        if not is_same:
+            return kernel.mean()
+        return (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
+
+    return (
+        mean_kernel(z, z, True)
+        + mean_kernel(sample, sample, True)
+        - 2 * mean_kernel(z, sample, False)
+    )
+
+
+class _Reverse(torch.autograd.Function):
+    """Pass values on and turn gradients around (Ganin, arXiv 1409.7495)."""
+
+    @staticmethod
+    def forward(ctx, z):
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class Adversary(nn.Module):
+    """A discriminator between codes and N(0, I), which the encoder works against."""
+
+    def __init__(self, n_components):
+        super().__init__()
+        self.score = nn.Sequential(
+            nn.Linear(n_components, 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+            nn.Linear(256, 1),
+        )
+
+    def forward(self, z):
+        """Return the discriminator's loss; its gradient to ``z`` is reversed."""
+        of_codes = self.score(_Reverse.apply(z))
+        of_prior = self.score(torch.randn_like(z))
+        return F.softplus(of_codes).mean() + F.softplus(-of_prior).mean()

@@ -1,0 +1,282 @@
+"""Features of images: ours beside self-supervised peers, on equal footing.
+
+Every method has the same encoder, views, batches, steps, optimiser and precise
+statistics at the end; only the loss differs.  Each peer has three settings of its most
+important weight, of which validation rows pick the one of best accuracy (at the
+smaller number of steps, kept for the larger); the test file judges it once per seed.
+Ours runs at its defaults; its other settings are there for the trade-off curves.
+
+Rows of results are kept in the file of results as they come, so that a run that was
+cut off goes on where it stood.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import _losses as losses
+import numpy as np
+import torch
+from _common import RESULTS, arguments, save
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from skdim import NoiseInjectedDIM
+from skdim._model import InfoMax, make_source
+from skdim._network import Network
+from skdim._runtime import batches, sandbox, seeded_generator, take
+from skdim._trainer import finalize
+from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
+
+SIZES = (16, 32, 64)
+RATE, WEIGHT_DECAY = 3e-3, 0.5  # our defaults
+N_VALIDATION = 5000
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data, width of the code and length of training."""
+
+    data: str
+    n_components: int
+    steps: int
+
+    @property
+    def batch_size(self):
+        """Rows in a batch; 50 batches are an epoch."""
+        return 512 if self.data == "mnist" else 256
+
+    @property
+    def short(self):
+        """The case that settings are chosen in."""
+        return replace(self, steps=250 if self.data == "mnist" else 200)
+
+
+CASES = [
+    Case("mnist", 16, 250),
+    Case("mnist", 64, 250),
+    Case("cifar10", 64, 200),
+    Case("mnist", 16, 750),
+    Case("mnist", 64, 750),
+    Case("cifar10", 64, 600),
+]
+
+
+# A maker of the loss from the number of components and a setting, and the settings.
+PEERS = {
+    "SimCLR": (lambda n, t: partial(losses.simclr, temperature=t), (0.1, 0.2, 0.5)),
+    "VICReg": (lambda n, w: partial(losses.vicreg, invariance=w), (5, 10, 25)),
+    "Barlow Twins": (
+        lambda n, w: partial(losses.barlow_twins, weight=w),
+        (5e-3, 0.02, 0.08),
+    ),
+    "LeJEPA": (lambda n, w: partial(losses.lejepa, weight=w), (0.02, 0.05, 0.2)),
+    "DIM": (lambda n, w: losses.DeepInfoMax(n), (None,)),
+    "DIM, sliced Wasserstein": (
+        lambda n, w: losses.DeepInfoMax(n, losses.sliced_wasserstein, w),
+        (1, 10, 100),
+    ),
+    "DIM, MMD": (
+        lambda n, w: losses.DeepInfoMax(n, losses.discrepancy, w),
+        (1, 10, 100),
+    ),
+    "DIM, adversarial": (
+        lambda n, w: losses.DeepInfoMax(n, losses.Adversary(n), w),
+        (0.03, 0.1, 0.3),
+    ),
+}
+
+OURS = "skdim"
+SETTINGS = [
+    {},
+    {"noise_scale": 0.5},
+    {"noise_scale": 1.5},
+    {"sliced_weight": 0},
+    {"sliced_weight": 8},
+    {"sliced_weight": 128},
+    {"agreement_weight": 0},
+    {"agreement_weight": 0.75},
+]
+
+
+def load(folder, name, held_out):
+    """Return rows to train on and to judge by, with labels."""
+    with np.load(Path(folder) / f"{name}.npz") as file:
+        data = {key: file[key] for key in ("X_train", "y_train", "X_test", "y_test")}
+    X, y = data["X_train"], data["y_train"]
+    X = X.reshape(len(X), 28, 28, 1) if name == "mnist" else X
+    n_train = 50 * (512 if name == "mnist" else 256)
+    order = np.random.default_rng(0).permutation(len(X))
+    train, rest = order[:n_train], order[-N_VALIDATION:]
+    if held_out == "validation":
+        return X[train], y[train], X[rest], y[rest]
+    X_test = data["X_test"].reshape(-1, *X.shape[1:])
+    return X[train], y[train], X_test, data["y_test"]
+
+
+def trained(method, setting, case, images, seed):
+    """Train one method; return its network."""
+    is_ours = method == OURS
+    own = setting if is_ours else {"whiten": False}
+    estimator = NoiseInjectedDIM(
+        case.n_components,
+        hidden_layer_sizes=SIZES,
+        batch_size=case.batch_size,
+        max_iter=case.steps // (len(images) // case.batch_size),
+        learning_rate_init=RATE,
+        alpha=WEIGHT_DECAY,
+        **own,
+    )
+    config = estimator._resolve(len(images), images.shape[1:], False, seed)
+    rows = images.reshape(len(images), -1)
+    torch.manual_seed(seed)
+    generator, noise = seeded_generator(seed), seeded_generator(seed + 1)
+    model = InfoMax(config.model, generator)
+    model.network.input.fit(rows)
+    model.network.input.float()
+    source = make_source(model, rows, seed, config.device)
+    loss = None if is_ours else PEERS[method][0](case.n_components, setting)
+    optimize(model, loss, source, case, (generator, noise))
+    finalize(model, config, source, generator)
+    return model.network
+
+
+def optimize(model, loss, source, case, generators):
+    """Take the steps: ours if ``loss`` is None."""
+    generator, noise = generators
+    groups = [{"params": list(model.parameters())}]
+    if isinstance(loss, torch.nn.Module):
+        groups.append({"params": list(loss.parameters()), "weight_decay": 0})
+    optimizer = torch.optim.AdamW(groups, RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, total_steps=case.steps + 1, pct_start=0.15
+    )
+    model.train()
+    for index in indices(len(source), case, generator):
+        if loss is None:
+            value = -model(source, index, noise).objective
+        else:
+            views = [model._side(source, index, noise) for _ in range(2)]
+            value = loss(*model.network.encode(torch.cat(views)).chunk(2))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        scheduler.step()
+
+
+def indices(n_rows, case, generator):
+    """Yield the rows of each batch."""
+    per_epoch = n_rows // case.batch_size
+    for _ in range(case.steps // per_epoch):
+        order = torch.randperm(n_rows, generator=generator)
+        yield from order[: per_epoch * case.batch_size].view(per_epoch, -1).numpy()
+
+
+def outputs(network: Network, images):
+    """Return codes and the layer below them, standardised later."""
+    rows = images.reshape(len(images), -1)
+    codes, hidden = [], []
+    with sandbox(gradients=False):
+        for chunk in batches(*rows.shape):
+            inputs = network.input(take(rows, chunk))
+            hidden.append(network.hidden(inputs))
+            codes.append(network.normalizer(network.encoder[1](hidden[-1])))
+    return torch.cat(codes).double().numpy(), torch.cat(hidden).double().numpy()
+
+
+def standardizer(Z):
+    """Return a function that brings columns to the mean and scale of ``Z``."""
+    mean, scale = Z.mean(0), Z.std(0)
+    return lambda Z: (Z - mean) / np.maximum(scale, 1e-6)
+
+
+def whitener(Z):
+    """Return the symmetric whitening of ``Z``."""
+    mean = Z.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(Z.T))
+    matrix = vectors / np.sqrt(np.maximum(values, 1e-9)) @ vectors.T
+    return lambda Z: (Z - mean) @ matrix
+
+
+def accuracy(Z, y, Z_test, y_test):
+    """Return the accuracies of nearest neighbours and of a linear probe."""
+    near = KNeighborsClassifier().fit(Z.astype(np.float32), y)
+    linear = LogisticRegression(C=1.0, max_iter=200).fit(Z.astype(np.float32), y)
+    return {
+        "kNN": near.score(Z_test.astype(np.float32), y_test),
+        "linear": linear.score(Z_test.astype(np.float32), y_test),
+    }
+
+
+def judge(network, X, y, X_test, y_test, with_hidden):
+    """Return the match and the uses of codes, plain and whitened."""
+    (Z, hidden), (Z_test, hidden_test) = outputs(network, X), outputs(network, X_test)
+    floor = sample_floor(sliced_wasserstein_distance, *Z_test.shape)
+    row = {"floor": floor}
+    maps = {"": standardizer(Z), ", whitened": whitener(Z)}
+    for name, affine in maps.items():
+        V, V_test = affine(Z), affine(Z_test)
+        row["match" + name] = sliced_wasserstein_distance(V_test)
+        row["norms" + name] = norm_spread(V_test)
+        uses = accuracy(V, y, V_test, y_test)
+        row |= {use + name: value for use, value in uses.items()}
+    if with_hidden:
+        affine = standardizer(hidden)
+        uses = accuracy(affine(hidden), y, affine(hidden_test), y_test)
+        row |= {use + ", hidden layer": value for use, value in uses.items()}
+    return {key: float(value) for key, value in row.items()}
+
+
+class Study:
+    """Results so far, and the means to add to them."""
+
+    def __init__(self, folder):
+        self.folder, self.path = folder, RESULTS / "images.json"
+        self.rows = []
+        if self.path.exists():
+            self.rows = json.loads(self.path.read_text())["rows"]
+
+    def measure(self, case, method, setting, seed, held_out):
+        """Return a row of results, measured unless it is known."""
+        asked = asdict(case) | {"method": method, "setting": setting}
+        asked |= {"seed": seed, "held out": held_out}
+        for row in self.rows:
+            if asked.items() <= row.items():
+                return row
+        X, y, X_test, y_test = load(self.folder, case.data, held_out)
+        network = trained(method, setting, case, X, seed)
+        row = asked | judge(network, X, y, X_test, y_test, held_out == "test")
+        self.rows.append(row)
+        print(row, flush=True)
+        save("images", self.rows)
+        return row
+
+    def chosen(self, case, method):
+        """Return the setting that validation rows prefer."""
+        if method == OURS:
+            return {}
+        rows = [
+            self.measure(case.short, method, setting, 0, "validation")
+            for setting in PEERS[method][1]
+        ]
+        return max(rows, key=lambda row: row["kNN"] + row["linear"])["setting"]
+
+
+def main():
+    """Run what is not known yet."""
+    args = arguments(__doc__)
+    torch.set_num_threads(1)
+    study = Study(args.data)
+    for seed in range(args.seeds):
+        for case in CASES:
+            for method in [OURS, *PEERS]:
+                setting = study.chosen(case, method)
+                study.measure(case, method, setting, seed, "test")
+    for case in CASES[:3]:
+        for setting in SETTINGS:
+            study.measure(case, OURS, setting, 0, "validation")
+
+
+if __name__ == "__main__":
+    main()
