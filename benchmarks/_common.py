@@ -24,20 +24,24 @@ def arguments(description, **defaults):
         "it MNIST comes from fetch_openml and tables from scikit-learn alone",
     )
     parser.add_argument("--seeds", type=int, default=defaults.get("seeds", 3))
+    if "jobs" in defaults:
+        parser.add_argument("--jobs", type=int, default=defaults["jobs"])
     return parser.parse_args()
 
 
 def mnist(folder):
-    """Return (X_train, X_test), uint8 rows of 784 pixels."""
+    """Return (X_train, y_train, X_test, y_test); uint8 rows of 784 pixels."""
     if folder:
         with np.load(Path(folder) / "mnist.npz") as file:
-            train, test = file["X_train"], file["X_test"]
+            X_train, X_test = file["X_train"], file["X_test"]
+            y_train, y_test = file["y_train"], file["y_test"]
     else:
         from sklearn.datasets import fetch_openml
 
-        X = fetch_openml("mnist_784", as_frame=False, parser="auto").data
-        train, test = X[:60_000].astype(np.uint8), X[60_000:].astype(np.uint8)
-    return train.reshape(-1, 784), test.reshape(-1, 784)
+        data = fetch_openml("mnist_784", as_frame=False, parser="auto")
+        X_train, X_test = np.split(data.data.astype(np.uint8), [60_000])
+        y_train, y_test = np.split(data.target.astype(np.int64), [60_000])
+    return X_train.reshape(-1, 784), y_train, X_test.reshape(-1, 784), y_test
 
 
 def save(name, rows, **more):

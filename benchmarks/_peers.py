@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional as F
 
-BATCH, RATE, WEIGHT_DECAY = 256, 3e-3, 1e-2
+BATCH, RATE, WEIGHT_DECAY = 256, 6e-3, 0.5  # as ours
 SIZES = (256,)
 N_NEIGHBORS, SWAPPED = 5, 0.5
 

@@ -64,7 +64,7 @@ SWEEPS = {
     "steps": (200, 400, 1000),
     "batch_size": (128, 256, 512),
     "alpha": (1e-3, 0.5, 2.0),
-    "learning_rate_init": (1e-3, 3e-3, 1e-2),
+    "learning_rate_init": (1e-3, 3e-3, 6e-3, 1e-2),
     "hidden_layer_sizes": ((128,), (256,), (512,), (128, 128)),
     BOUND: (3.0, 1e6),
 }
@@ -84,7 +84,7 @@ DEFAULTS = {
     "steps": STEPS,
     "batch_size": BATCH,
     "alpha": 0.5,
-    "learning_rate_init": 3e-3,
+    "learning_rate_init": 6e-3,
     "hidden_layer_sizes": (256,),
     BOUND: 3.0,
 }

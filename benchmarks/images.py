@@ -11,6 +11,7 @@ cut off goes on where it stood.
 """
 
 import json
+import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import _losses as losses
 import numpy as np
 import torch
 from _common import RESULTS, arguments, save
+from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -30,7 +32,7 @@ from skdim._trainer import finalize
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
 SIZES = (16, 32, 64)
-RATE, WEIGHT_DECAY = 3e-3, 0.5  # our defaults
+RATE, WEIGHT_DECAY = 6e-3, 0.5  # our defaults
 N_VALIDATION = 5000
 
 
@@ -94,9 +96,11 @@ SETTINGS = [
     {"noise_scale": 1.5},
     {"sliced_weight": 0},
     {"sliced_weight": 8},
+    {"sliced_weight": 24},
     {"sliced_weight": 128},
+    {"sliced_weight": 512},
     {"agreement_weight": 0},
-    {"agreement_weight": 0.75},
+    {"agreement_weight": 1},
 ]
 
 
@@ -228,54 +232,83 @@ def judge(network, X, y, X_test, y_test, with_hidden):
     return {key: float(value) for key, value in row.items()}
 
 
+@dataclass(frozen=True)
+class Run:
+    """One training and what it is judged by."""
+
+    case: Case
+    method: str
+    setting: object
+    seed: int
+    held_out: str
+
+    @property
+    def asked(self):
+        """What tells its row of results from others."""
+        asked = asdict(self.case) | {"method": self.method, "setting": self.setting}
+        return asked | {"seed": self.seed, "held out": self.held_out}
+
+    def result(self, folder):
+        """Return the row of results."""
+        torch.set_num_threads(1)
+        X, y, X_test, y_test = load(folder, self.case.data, self.held_out)
+        start = time.perf_counter()
+        network = trained(self.method, self.setting, self.case, X, self.seed)
+        seconds = {"seconds": time.perf_counter() - start}
+        judged = judge(network, X, y, X_test, y_test, self.held_out == "test")
+        return self.asked | judged | seconds
+
+
 class Study:
     """Results so far, and the means to add to them."""
 
-    def __init__(self, folder):
-        self.folder, self.path = folder, RESULTS / "images.json"
-        self.rows = []
-        if self.path.exists():
-            self.rows = json.loads(self.path.read_text())["rows"]
+    def __init__(self, folder, n_jobs):
+        self.folder, self.n_jobs, self.rows = folder, n_jobs, []
+        path = RESULTS / "images.json"
+        if path.exists():
+            self.rows = json.loads(path.read_text())["rows"]
 
-    def measure(self, case, method, setting, seed, held_out):
-        """Return a row of results, measured unless it is known."""
-        asked = asdict(case) | {"method": method, "setting": setting}
-        asked |= {"seed": seed, "held out": held_out}
-        for row in self.rows:
-            if asked.items() <= row.items():
-                return row
-        X, y, X_test, y_test = load(self.folder, case.data, held_out)
-        network = trained(method, setting, case, X, seed)
-        row = asked | judge(network, X, y, X_test, y_test, held_out == "test")
-        self.rows.append(row)
-        print(row, flush=True)
-        save("images", self.rows)
-        return row
+    def row(self, run):
+        """Return the row of a run, or None if it is not known yet."""
+        return next((r for r in self.rows if run.asked.items() <= r.items()), None)
+
+    def measure(self, runs):
+        """Add the rows of all runs that are not known yet."""
+        missing = [run for run in runs if self.row(run) is None]
+        pool = Parallel(self.n_jobs, return_as="generator_unordered")
+        for row in pool(delayed(Run.result)(run, self.folder) for run in missing):
+            self.rows.append(row)
+            print(row, flush=True)
+            save("images", self.rows)
 
     def chosen(self, case, method):
         """Return the setting that validation rows prefer."""
         if method == OURS:
             return {}
-        rows = [
-            self.measure(case.short, method, setting, 0, "validation")
-            for setting in PEERS[method][1]
-        ]
+        rows = [self.row(run) for run in tuning(case.short, method)]
         return max(rows, key=lambda row: row["kNN"] + row["linear"])["setting"]
+
+
+def tuning(case, method):
+    """Return the runs that choose a setting, or draw the trade-off."""
+    settings = SETTINGS if method == OURS else PEERS[method][1]
+    return [Run(case, method, setting, 0, "validation") for setting in settings]
 
 
 def main():
     """Run what is not known yet."""
-    args = arguments(__doc__)
-    torch.set_num_threads(1)
-    study = Study(args.data)
+    args = arguments(__doc__, jobs=1)
+    study = Study(args.data, args.jobs)
+    methods = [OURS, *PEERS]
+    study.measure(
+        run for case in CASES[:3] for method in methods for run in tuning(case, method)
+    )
     for seed in range(args.seeds):
-        for case in CASES:
-            for method in [OURS, *PEERS]:
-                setting = study.chosen(case, method)
-                study.measure(case, method, setting, seed, "test")
-    for case in CASES[:3]:
-        for setting in SETTINGS:
-            study.measure(case, OURS, setting, 0, "validation")
+        study.measure(
+            Run(case, method, study.chosen(case, method), seed, "test")
+            for case in CASES
+            for method in methods
+        )
 
 
 if __name__ == "__main__":

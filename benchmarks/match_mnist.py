@@ -65,7 +65,7 @@ def drift(train, test):
 def main():
     """Run everything and save it."""
     args = arguments(__doc__)
-    train, test = mnist(args.data)
+    train, _, test, _ = mnist(args.data)
     order = np.random.default_rng(0).permutation(len(train))
     part, held_out = train[order[10_000:]], train[order[:10_000]]
     floors = {

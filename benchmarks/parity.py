@@ -151,7 +151,7 @@ def measure(X, cancer, seed):
 def main():
     """Run everything and save it."""
     args = arguments(__doc__, seeds=5)
-    X, _ = mnist(args.data)
+    X, *_ = mnist(args.data)
     X = X.astype(np.float32)
     cancer, _ = load_breast_cancer(return_X_y=True)
     measure(X[:5000], cancer, 0)  # warm up

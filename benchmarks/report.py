@@ -66,22 +66,71 @@ def match():
     return "\n\n".join([table(header, rows), drift, how(results)])
 
 
-def capacity():
-    """Information of held-out rows against the capacity."""
-    results = load("capacity_curve")
+def claims():
+    """Information, match and accuracy of held-out rows against the noise."""
+    results = load("claims")
     groups = {}
     for row in results["rows"]:
-        groups.setdefault((row["n_components"], row["noise_scale"]), []).append(row)
+        key = row["law"], row["n_components"], row["noise_scale"]
+        groups.setdefault(key, []).append(row)
     rows = [
         [
-            *(d, scale, f"{group[0]['capacity']:.2f}"),
-            spread([row["information"] for row in group], 2),
-            spread([row["KS"] for row in group], 4),
+            *(*key, f"{group[0]['capacity']:.2f}"),
+            *(spread([row[k] for row in group], 2) for k in ("information", "KS")),
+            *(spread([row[k] for row in group], 2) for k in ("SW2", "kNN")),
         ]
-        for (d, scale), group in groups.items()
+        for key, group in groups.items()
     ]
-    header = ["d", "noise_scale", "capacity", "information", "KS"]
+    header = ["law", "d", "noise_scale", "capacity", "information", "KS", "SW2", "kNN"]
     return table(header, rows) + "\n\n" + how(results)
+
+
+NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+CASE = "data", "n_components", "steps"
+IMAGES = {
+    "match": ("match", 3),
+    "kNN": ("kNN", 3),
+    "linear": ("linear", 3),
+    "norms": ("norms", 2),
+    "match, whitened": ("match, whitened", 3),
+    "kNN, hidden layer": ("hidden: kNN", 3),
+    "linear, hidden layer": ("hidden: linear", 3),
+}
+
+
+def images():
+    """Compare features of images, one table for each case."""
+    results = load("images")
+    judged = [row for row in results["rows"] if row["held out"] == "test"]
+    cases = {}
+    for row in judged:
+        methods = cases.setdefault(tuple(row[key] for key in CASE), {})
+        methods.setdefault(row["method"], []).append(row)
+    parts = []
+    for (data, n_components, steps), methods in cases.items():
+        floor = next(iter(methods.values()))[0]["floor"]
+        parts.append(
+            f"**{NAMES[data]}, {n_components} components, {steps} steps** "
+            f"(a true sample's match: {floor:.3f})"
+        )
+        parts.append(_images_of_case(methods))
+    return "\n\n".join([*parts, how(results | {"rows": judged})])
+
+
+def _images_of_case(methods):
+    usual = np.mean([row["seconds"] for row in methods["skdim"]])
+    rows = []
+    for method, group in methods.items():
+        setting = group[0]["setting"]
+        name = f"{method} ({setting})" if setting else method
+        spreads = [
+            spread([row[key] for row in group], digits)
+            for key, (_, digits) in IMAGES.items()
+        ]
+        time = np.mean([row["seconds"] for row in group]) / usual
+        rows.append([name, *spreads, f"{time:.2f}"])
+    titles = [title for title, _ in IMAGES.values()]
+    return table(["method (weight)", *titles, "time"], rows)
 
 
 PARITY = {
@@ -157,7 +206,8 @@ def demo():
 TABLES = {
     "results": demo,
     "match": match,
-    "capacity": capacity,
+    "claims": claims,
+    "images": images,
     "parity": parity,
     "defaults": defaults,
     "features": features,

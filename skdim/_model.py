@@ -40,7 +40,7 @@ __all__ = [
 NOISE, EVALUATION = 1, 2
 
 # Slices of each step; few where they are only looked at.
-_N_SLICES, _N_SLICES_SEEN = 64, 8
+_N_SLICES, _N_SLICES_SEEN = 128, 8
 _RADIAL_SHARE = 1 / 16  # of the weight of slices
 
 UserView = Callable[[Tensor, torch.Generator], Tensor]

@@ -32,8 +32,6 @@ _VIEWS = {
     1: ["affine"],
 }
 _VIEWS |= {n_channels: ["crop", "flip", "color"] for n_channels in (3, 4)}
-_SLICED_WEIGHT = {"table": 0.0, "image": 32.0}
-_AGREEMENT_WEIGHT = {"table": 0.0, "image": 0.5}
 _WIDEST_NOISE_OF_IMAGES = 1.0
 
 # The bound is called saturated within this share of the most it can report, if the
@@ -84,14 +82,14 @@ default="infonce"
 
     agreement_weight : "auto" or float, default="auto"
         Share of the agreement bound in the objective, from 0 to 1; the rest is
-        ``objective``.  "auto" is 0.5 for images with views and ``critic="channel"``,
-        and 0 otherwise.
+        ``objective``.  "auto" is ``1 - n_components / 128``, but at least 0.5, for
+        images with views and ``critic="channel"``, and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
         Weight of the sliced capacity: what random one-dimensional slices of the codes
         lack to their capacity, on average and in nats, and a sixteenth of what their
-        norms lack, is taken off the information.  "auto" is 32 for images and 0 for
-        tables.
+        norms lack, is taken off the information.  "auto" is
+        ``256 / sqrt(n_components)`` for images and 0 for tables.
 
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, and not
@@ -170,7 +168,7 @@ default="infonce"
     max_iter : "auto" or int, default="auto"
         Number of epochs.  "auto" is as many as make 400 steps.
 
-    learning_rate_init : float, default=3e-3
+    learning_rate_init : float, default=6e-3
         Peak learning rate of AdamW, under a one-cycle schedule over ``max_iter``.
 
     alpha : float, default=0.5
@@ -209,6 +207,12 @@ default="infonce"
 
     noise_scale_ : float
         Scale of the noise used.
+
+    agreement_weight_ : float
+        Share of the agreement bound used.
+
+    sliced_weight_ : float
+        Weight of the sliced capacity used.
 
     batch_size_ : int
         Number of rows used per step.
@@ -306,7 +310,7 @@ default="infonce"
         supervised=False,
         batch_size="auto",
         max_iter="auto",
-        learning_rate_init=3e-3,
+        learning_rate_init=6e-3,
         alpha=0.5,
         tol=None,
         n_iter_no_change=10,
@@ -552,14 +556,14 @@ channels) or (n_samples, channels, height, width)
     def _resolve_agreement_weight(self, network, views):
         if self.agreement_weight != "auto":
             return float(self.agreement_weight)
-        has_agreement = views.steps and self.critic == "channel"
-        kind = "image" if network.is_image and has_agreement else "table"
-        return _AGREEMENT_WEIGHT[kind]
+        if not (network.is_image and views.steps and self.critic == "channel"):
+            return 0.0
+        return max(0.5, 1 - self.n_components / 128)
 
     def _resolve_sliced_weight(self, network):
         if self.sliced_weight != "auto":
             return float(self.sliced_weight)
-        return _SLICED_WEIGHT["image" if network.is_image else "table"]
+        return 256 / math.sqrt(self.n_components) if network.is_image else 0.0
 
     def _check_agreement(self, model):
         """Raise where the agreement of views is asked for and there is none."""
@@ -631,6 +635,8 @@ channels) or (n_samples, channels, height, width)
     def _set_fitted(self, config, result):
         model = config.model
         self.noise_scale_ = model.noise_scale
+        self.agreement_weight_ = model.agreement_weight
+        self.sliced_weight_ = model.sliced_weight
         self.capacity_ = model.channel.capacity(self.n_components)
         self.batch_size_ = config.batch_size
         self.information_ = result.information
