@@ -133,6 +133,15 @@ def _images_of_case(methods):
     return table(["method (weight)", *titles, "time"], rows)
 
 
+def mnist():
+    """Tabulate MNIST with all its rows."""
+    results = load("mnist")
+    digits = {"match": 3, "norms": 2, "kNN": 4, "linear": 4, "seconds": 0}
+    row = [spread([r[k] for r in results["rows"]], n) for k, n in digits.items()]
+    floor = f"A true sample's match: {results['rows'][0]['floor']:.3f}."
+    return "\n\n".join([table(list(digits), [row]), floor, how(results)])
+
+
 PARITY = {
     "fit_seconds": "`fit`, seconds",
     "fit_to_plain": "`fit` / hand-written loop",
@@ -208,6 +217,7 @@ TABLES = {
     "match": match,
     "claims": claims,
     "images": images,
+    "mnist": mnist,
     "parity": parity,
     "defaults": defaults,
     "features": features,
