@@ -97,8 +97,8 @@ SETTINGS = [
     {"sliced_weight": 0},
     {"sliced_weight": 8},
     {"sliced_weight": 24},
-    {"sliced_weight": 128},
-    {"sliced_weight": 512},
+    {"sliced_weight": 256},
+    {"sliced_weight": 1024},
     {"agreement_weight": 0},
     {"agreement_weight": 1},
 ]
@@ -300,15 +300,14 @@ def main():
     args = arguments(__doc__, jobs=1)
     study = Study(args.data, args.jobs)
     methods = [OURS, *PEERS]
-    study.measure(
-        run for case in CASES[:3] for method in methods for run in tuning(case, method)
-    )
+    study.measure(run for c in CASES[:3] for peer in PEERS for run in tuning(c, peer))
     for seed in range(args.seeds):
         study.measure(
             Run(case, method, study.chosen(case, method), seed, "test")
             for case in CASES
             for method in methods
         )
+    study.measure(run for case in CASES[:3] for run in tuning(case, OURS))
 
 
 if __name__ == "__main__":

@@ -82,14 +82,15 @@ default="infonce"
 
     agreement_weight : "auto" or float, default="auto"
         Share of the agreement bound in the objective, from 0 to 1; the rest is
-        ``objective``.  "auto" is ``1 - n_components / 128``, but at least 0.5, for
-        images with views and ``critic="channel"``, and 0 otherwise.
+        ``objective``.  "auto" is ``16 / n_components``, but at most 0.875, for images
+        with views and ``critic="channel"``, and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
         Weight of the sliced capacity: what random one-dimensional slices of the codes
         lack to their capacity, on average and in nats, and a sixteenth of what their
-        norms lack, is taken off the information.  "auto" is
-        ``256 / sqrt(n_components)`` for images and 0 for tables.
+        norms lack, is taken off the information.  "auto" is an eighth of the batch size
+        for images, times ``sqrt(n_components / 16)`` above 16 components, and 0 for
+        tables.
 
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, and not
@@ -494,7 +495,7 @@ channels) or (n_samples, channels, height, width)
             views=views,
             is_supervised=bool(self.supervised),
             agreement_weight=self._resolve_agreement_weight(network, views),
-            sliced_weight=self._resolve_sliced_weight(network),
+            sliced_weight=self._resolve_sliced_weight(network, batch_size),
         )
         self._check_agreement(model)
         return model
@@ -558,12 +559,15 @@ channels) or (n_samples, channels, height, width)
             return float(self.agreement_weight)
         if not (network.is_image and views.steps and self.critic == "channel"):
             return 0.0
-        return max(0.5, 1 - self.n_components / 128)
+        return min(0.875, 16 / self.n_components)
 
-    def _resolve_sliced_weight(self, network):
+    def _resolve_sliced_weight(self, network, batch_size):
         if self.sliced_weight != "auto":
             return float(self.sliced_weight)
-        return 256 / math.sqrt(self.n_components) if network.is_image else 0.0
+        if not network.is_image:
+            return 0.0
+        # The smaller the batch, the more of what slices seem to lack is chance.
+        return batch_size / 8 * max(1, math.sqrt(self.n_components / 16))
 
     def _check_agreement(self, model):
         """Raise where the agreement of views is asked for and there is none."""
