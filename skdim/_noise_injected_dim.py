@@ -82,15 +82,15 @@ default="infonce"
 
     agreement_weight : "auto" or float, default="auto"
         Share of the agreement bound in the objective, from 0 to 1; the rest is
-        ``objective``.  "auto" is ``16 / n_components``, but at most 0.875, for images
-        with views and ``critic="channel"``, and 0 otherwise.
+        ``objective``.  "auto" is ``16 / n_components``, but from 0.25 to 0.875, for
+        images with views and ``critic="channel"``, and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
         Weight of the sliced capacity: what random one-dimensional slices of the codes
         lack to their capacity, on average and in nats, and a sixteenth of what their
-        norms lack, is taken off the information.  "auto" is an eighth of the batch size
-        for images, times ``sqrt(n_components / 16)`` above 16 components, and 0 for
-        tables.
+        norms lack, is taken off the information.  "auto" is 0 for tables; for images,
+        ``3 * (batch_size / 512)**2`` times the number of components, but at least 16
+        and at most 64 times.
 
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, and not
@@ -559,7 +559,7 @@ channels) or (n_samples, channels, height, width)
             return float(self.agreement_weight)
         if not (network.is_image and views.steps and self.critic == "channel"):
             return 0.0
-        return min(0.875, 16 / self.n_components)
+        return min(0.875, 16 / self._bounded_n_components())
 
     def _resolve_sliced_weight(self, network, batch_size):
         if self.sliced_weight != "auto":
@@ -567,7 +567,11 @@ channels) or (n_samples, channels, height, width)
         if not network.is_image:
             return 0.0
         # The smaller the batch, the more of what slices seem to lack is chance.
-        return batch_size / 8 * max(1, math.sqrt(self.n_components / 16))
+        return 3 * self._bounded_n_components() * (batch_size / 512) ** 2
+
+    def _bounded_n_components(self):
+        """Return the number of components that weights for images go by."""
+        return min(max(self.n_components, 16), 64)
 
     def _check_agreement(self, model):
         """Raise where the agreement of views is asked for and there is none."""

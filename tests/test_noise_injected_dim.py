@@ -724,12 +724,14 @@ def test_sliced_weight_brings_the_slices_closer(digit_images):
 @pytest.mark.parametrize(
     ("params", "agreement", "sliced"),
     [
-        ({"n_components": 4}, 0.875, 4),
-        ({"n_components": 16}, 0.875, 4),
-        ({"n_components": 64}, 0.25, 8),
-        ({"n_components": 64, "batch_size": 16}, 0.25, 4),
-        ({"n_components": 16, "views": None}, 0, 4),
-        ({"n_components": 16, "critic": "separable"}, 0, 4),
+        ({"n_components": 4}, 0.875, 0.1875),
+        ({"n_components": 16}, 0.875, 0.1875),
+        ({"n_components": 32}, 0.5, 0.375),
+        ({"n_components": 64}, 0.25, 0.75),
+        ({"n_components": 100}, 0.25, 0.75),
+        ({"n_components": 64, "batch_size": 16}, 0.25, 0.1875),
+        ({"n_components": 16, "views": None}, 0, 0.1875),
+        ({"n_components": 16, "critic": "separable"}, 0, 0.1875),
         ({"sliced_weight": 3, "agreement_weight": 0.1}, 0.1, 3),
     ],
 )
