@@ -69,14 +69,18 @@ channels) or (n_samples, channels, height, width)
             outputs = transform(model, rows, device)
         if self._state["spec"]["network"]["output_layer"] == "hidden":
             return outputs
-        return Law(self._state["law"]).from_normal(outputs).astype(outputs.dtype)
+        return Law(self.output_distribution_).from_normal(outputs).astype(outputs.dtype)
 
     def score(self, X, y=None):
         """Return a lower bound on the information that the noisy codes keep about X.
 
-        The noise is fixed by the fitted seed, so that the value is reproducible.  It
-        can report at most ``log(min(batch_size_, n_samples))`` and, in expectation,
-        at most ``capacity_``; compare it between estimators of equal capacity.
+        The noise is fixed by the fitted seed, so that the value is reproducible.
+        ``objective="infonce"`` can report at most ``log(min(batch_size_, n_samples))``
+        and, in expectation, at most ``capacity_``; compare it between estimators of
+        equal capacity.  The other objectives are estimated by their own formulas,
+        which can come out above both where the information is above a few nats; those
+        of "dv" and "smile" are no bounds, and that of "agreement" is one only for
+        codes that follow the law.
 
         Parameters
         ----------
@@ -92,24 +96,28 @@ channels) or (n_samples, channels, height, width)
             In nats; higher is better.
         """
         check_is_fitted(self)
+        return self._information(X, y)
+
+    def _information(self, X, y=None, **changes):
+        """Return the information of a fitted model, its spec changed by this."""
         rows, _ = self._validate_rows(X, ensure_min_samples=2)
         is_supervised = self._state["spec"]["is_supervised"] and y is not None
         labels = self._validate_labels(y, rows) if is_supervised else None
         from ._model import information, make_source
 
         batch_size, seed = self._state["batch_size"], self._state["seed"]
-        with self._restored(rows) as (model, device):
+        with self._restored(rows, **changes) as (model, device):
             source = make_source(model, rows, seed, device, labels)
             return information(model, source, batch_size, seed)
 
     @contextmanager
-    def _restored(self, rows):
+    def _restored(self, rows, **changes):
         """Rebuild the model for rows of this type; cheap next to using it."""
         from ._model import ModelSpec, ViewSpec, restored
         from ._network import NetworkSpec
         from ._runtime import resolve_device
 
-        spec = dict(self._state["spec"])
+        spec = self._state["spec"] | changes
         spec["network"] = NetworkSpec(**spec["network"])
         spec["views"] = ViewSpec(**spec["views"])
         spec, weights = ModelSpec(**spec), self._state["weights"]
@@ -118,13 +126,14 @@ channels) or (n_samples, channels, height, width)
             yield model, device
 
     def _publish(self, config, result):
-        """Set the fitted model, in one statement."""
+        """Set the fitted model."""
+        is_code = config.model.network.output_layer == "code"
+        self.output_distribution_ = self.output_distribution if is_code else None
         spec = dict(vars(config.model))
         spec["network"] = vars(config.model.network) | {"encoder": result.encoder}
         spec["views"] = dict(vars(config.model.views))
         self._state = {
             "spec": spec,
-            "law": self.output_distribution,
             "n_outputs": result.n_outputs,
             "weights": result.weights,
             "batch_size": config.batch_size,
@@ -185,10 +194,18 @@ channels) or (n_samples, channels, height, width)
             )
         y = column_or_1d(y, warn=True)
         check_consistent_length(rows, y)
-        check_classification_targets(y)
-        known = np.ones(len(y), bool) if y.dtype.kind in "OUS" else y != -1
+        if y.dtype.kind in "US" and "-1" in y.astype(str):
+            raise ValueError(
+                "y must mark rows without a class by the number -1, but got the text "
+                "'-1'; pass an array of dtype object, such as y.astype(object) with -1 "
+                "put in."
+            )
+        known = np.array([label != -1 for label in y.tolist()], dtype=bool)
+        classes = np.array(y[known].tolist())
         labels = np.full(len(y), -1)
-        labels[known] = np.unique(y[known], return_inverse=True)[1]
+        if known.any():
+            check_classification_targets(classes)
+            labels[known] = np.unique(classes, return_inverse=True)[1]
         return labels
 
     def _check_image_shape(self, shape, reset):
@@ -233,6 +250,14 @@ channels) or (n_samples, channels, height, width)
             )
         shape = tuple(int(size) for size in shape)
         return shape if len(shape) == 3 else (*shape, 1)
+
+    @property
+    def _ceiling(self):
+        """Most that the bound can report in batches of the fitted size, in nats."""
+        from ._objectives import OBJECTIVES
+
+        objective = OBJECTIVES[self._state["spec"]["objective"]]
+        return objective.ceiling(self._state["batch_size"])
 
     @property
     def _n_features_out(self):

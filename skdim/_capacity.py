@@ -51,7 +51,7 @@ def channel_capacity(
     >>> round(channel_capacity(0.5, 2, "uniform"), 4)
     1.3863
     """
-    if noise_distribution not in _CAPACITIES:
+    if not isinstance(noise_distribution, str) or noise_distribution not in _CAPACITIES:
         raise ValueError(
             f"The 'noise_distribution' parameter must be one of {sorted(_CAPACITIES)}, "
             f"but got {noise_distribution!r}; pass one of these names."
@@ -70,7 +70,9 @@ def channel_capacity(
 
 
 def _normal(noise_scale: float) -> float:
-    return 0.5 * math.log1p(noise_scale**-2)
+    if noise_scale > 1:
+        return 0.5 * math.log1p(noise_scale**-2)
+    return 0.5 * math.log1p(noise_scale**2) - math.log(noise_scale)  # never overflows
 
 
 def _uniform(noise_scale: float) -> float:

@@ -50,6 +50,11 @@ class Channel(ABC):
     def capacity(self, n_components: int) -> float:
         """Return the largest information, in nats, that can get through."""
 
+    @property
+    @abstractmethod
+    def noise_share(self) -> float:
+        """Share of the noise in the variance of what is received."""
+
     @abstractmethod
     def squash(self, standardized: Tensor) -> Tensor:
         """Map components of mean 0 and variance 1 into the support of the law."""
@@ -79,6 +84,10 @@ class NormalChannel(Channel):
 
     def capacity(self, n_components: int) -> float:
         return channel_capacity(self.noise_scale, n_components, "normal")
+
+    @property
+    def noise_share(self) -> float:
+        return self.noise_scale**2 / (1 + self.noise_scale**2)
 
     def squash(self, standardized: Tensor) -> Tensor:
         return standardized
@@ -132,6 +141,11 @@ class UniformChannel(Channel):
 
     def capacity(self, n_components: int) -> float:
         return channel_capacity(self.noise_scale, n_components, "uniform")
+
+    @property
+    def noise_share(self) -> float:
+        # Variances: 1 / 12 of the code, noise_scale^2 / 3 of the noise.
+        return 4 * self.noise_scale**2 / (1 + 4 * self.noise_scale**2)
 
     def squash(self, standardized: Tensor) -> Tensor:
         return torch.special.ndtr(standardized)

@@ -21,15 +21,12 @@ class Critic(nn.Module):
 
     Attributes
     ----------
-    is_density : bool
-        Whether scores are a log density ratio of the channel's own, not learned.
     learning_rate_factor : float
         Rate of the critic's parameters, as a multiple of the encoder's.
     is_matched : bool
         Whether it holds moments of pairs, to be set by ``fit`` after training.
     """
 
-    is_density = False
     learning_rate_factor = 1.0
     is_matched = False
 
@@ -49,10 +46,10 @@ class ChannelCritic(Critic):
     the batch, without gradient.  At these values the density of the batch is highest,
     so the gradient of the bound is what it would be through them (envelope theorem).
     In evaluation they are averages over batches, and none has fitted them to itself;
-    so is what training reports, by averages up to the batch before.
+    so is what training reports, by averages up to the batch before; only the first
+    batch has no other moments than its own.
     """
 
-    is_density = True
     momentum = 0.1
 
     def __init__(
@@ -78,10 +75,11 @@ class ChannelCritic(Critic):
     def observe(self, u: Tensor, sent: Tensor) -> None:
         if not (self.has_views and self.training):
             return
+        before, self.of_batch = self.of_batch, regression(u, sent)
+        weight = self.momentum if before else 1.0  # the first batch is all there is
         averages = self.slope, self.excess
-        for average, value in zip(averages, self.of_batch or averages, strict=True):
-            average.lerp_(value, self.momentum)
-        self.of_batch = regression(u, sent)
+        for average, value in zip(averages, before or self.of_batch, strict=True):
+            average.lerp_(value, weight)
 
     def fit(self, moments: list[tuple[Tensor, Tensor]]) -> None:
         """Set the averages to those of many batches."""
@@ -116,7 +114,6 @@ class WidthCritic(Critic):
     For uniform noise under views, where no closed form is at hand.
     """
 
-    is_density = True
     learning_rate_factor = 20.0  # one scalar, to settle while the encoder still moves
 
     def __init__(

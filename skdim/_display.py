@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from ._laws import Law
 from ._samples import normal_sample, random_directions
-from ._scorers import last_step
+from ._scorers import last_step, law_of
 from ._summaries import norm_spread
 
 __all__ = ["InformationDisplay", "MatchDisplay"]
@@ -89,10 +89,15 @@ class MatchDisplay:
         -------
         display : MatchDisplay
             With the picture drawn.
+
+        Raises
+        ------
+        ValueError
+            If the estimator returns its hidden layer, which follows no law.
         """
         return cls.from_codes(
             estimator.transform(X),
-            last_step(estimator).output_distribution,
+            law_of(estimator),
             n_projections=n_projections,
             random_state=random_state,
             ax=ax,
@@ -230,12 +235,12 @@ default="normal"
 
 
 class InformationDisplay:
-    """How training went: information per epoch under its two ceilings.
+    """How training went: information per epoch under its ceilings.
 
-    Information can rise to the capacity of the channel, and to the logarithm of the
-    batch, which is the most that the bound can report; a curve at the second says that
-    the batch is too small, one far below both that training was too short.  Make one
-    with ``from_estimator``.
+    Information can rise to the capacity of the channel and, if InfoNCE is the
+    objective, to the logarithm of the batch, which is the most that this bound can
+    report; a curve at the second says that the batch is too small, one far below both
+    that training was too short.  Make one with ``from_estimator``.
 
     Parameters
     ----------
@@ -243,8 +248,8 @@ class InformationDisplay:
         Information of each epoch, in nats.
     capacity : float
         Capacity of the channel.
-    batch_size : int
-        Rows per step.
+    batch_size : int, default=None
+        Rows per step, if the bound can report no more than their logarithm.
     validation_information_curve : ndarray of shape (n_iter,), default=None
         Information on held-out rows after each epoch.
     match_curve : ndarray of shape (n_iter,), default=None
@@ -281,7 +286,7 @@ class InformationDisplay:
         information_curve,
         *,
         capacity,
-        batch_size,
+        batch_size=None,
         validation_information_curve=None,
         match_curve=None,
     ):
@@ -308,10 +313,11 @@ class InformationDisplay:
             With the picture drawn.
         """
         last = last_step(estimator)
+        is_bounded = math.isfinite(last._ceiling)
         return cls(
             last.information_curve_,
             capacity=last.capacity_,
-            batch_size=last.batch_size_,
+            batch_size=last.batch_size_ if is_bounded else None,
             validation_information_curve=getattr(
                 last, "validation_information_curve_", None
             ),
@@ -359,10 +365,10 @@ class InformationDisplay:
 
     def _plot_ceilings(self, axes):
         """Draw the ceilings; one far above the other is off the picture, and named."""
-        ceilings = {
-            "capacity": (self.capacity, "--"),
-            f"log(batch of {self.batch_size})": (math.log(self.batch_size), ":"),
-        }
+        ceilings = {"capacity": (self.capacity, "--")}
+        if self.batch_size is not None:
+            name = f"log(batch of {self.batch_size})"
+            ceilings[name] = (math.log(self.batch_size), ":")
         top = 1.5 * min(value for value, _ in ceilings.values())
         lines = []
         for name, (value, style) in ceilings.items():
@@ -380,7 +386,8 @@ def _draw_curve(axes, curve, color, label):
     if width > 1:
         axes.plot(epochs, curve, color=color, lw=0.6, alpha=0.3)
         label = f"{label} (mean of {width})"
-    mean = np.convolve(curve, np.ones(width) / width, "valid")
+    # An interrupted first epoch leaves no curve.
+    mean = np.convolve(curve, np.ones(width) / width, "valid") if len(curve) else curve
     marker = "o" if len(curve) == 1 else None
     (line,) = axes.plot(
         epochs[width - 1 :], mean, color=color, label=label, marker=marker

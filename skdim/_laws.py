@@ -30,19 +30,25 @@ class Law:
         self.name = distribution if isinstance(distribution, str) else None
         is_known = self.name in LAWS
         self.distribution = LAWS[self.name] if is_known else distribution
-        is_newer = hasattr(distribution, "icdf") and hasattr(distribution, "sample")
-        if is_newer:
+        if _is_newer(distribution):
             self._ppf, self._isf = distribution.icdf, distribution.iccdf
             self._cdf, self._sf = distribution.cdf, distribution.ccdf
         elif is_known or _is_frozen_continuous(distribution):
             self._ppf, self._isf = self.distribution.ppf, self.distribution.isf
             self._cdf, self._sf = self.distribution.cdf, self.distribution.sf
         else:
-            raise ValueError(
-                f"The 'output_distribution' parameter must be one of {sorted(LAWS)} or "
-                f"a continuous distribution of scipy.stats with its parameters, such "
-                f"as scipy.stats.expon(). Got {distribution!r} instead."
-            )
+            raise _no_law(distribution)
+        if not is_known and not self._is_continuous():
+            raise _no_law(distribution)
+
+    def _is_continuous(self) -> bool:
+        """Whether there is one distribution, whose quantiles have their shares."""
+        shares = np.linspace(0.1, 0.9, 9)[:, None]
+        try:
+            found = np.asarray(self._cdf(self._ppf(shares)))
+        except (TypeError, ValueError):
+            return False
+        return found.shape == shares.shape and np.allclose(found, shares, atol=1e-6)
 
     def from_normal(self, z: np.ndarray) -> np.ndarray:
         """Send N(0, 1) to the law, ``F^-1(Phi(z))``, in double precision.
@@ -65,6 +71,20 @@ class Law:
     def sample(self, shape: tuple[int, ...], rng: np.random.RandomState) -> np.ndarray:
         """Draw independent components."""
         return self.from_normal(rng.standard_normal(shape))
+
+
+def _no_law(distribution: Any) -> ValueError:
+    return ValueError(
+        f"The 'output_distribution' parameter must be one of {sorted(LAWS)} or a "
+        f"continuous distribution of scipy.stats with its parameters, numbers it "
+        f"allows, such as scipy.stats.expon(). Got {distribution!r} instead."
+    )
+
+
+def _is_newer(distribution: Any) -> bool:
+    if isinstance(distribution, type):
+        return False
+    return hasattr(distribution, "icdf") and hasattr(distribution, "sample")
 
 
 def _is_frozen_continuous(distribution: Any) -> bool:

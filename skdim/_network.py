@@ -102,14 +102,18 @@ class InputLayer(nn.Module):
 
         def total(of: Callable[[Tensor], Tensor]) -> Tensor:
             parts = (take(rows, chunk).reshape(-1, *self.row_shape) for chunk in chunks)
-            return sum(of(x.double()).sum(axes if self.is_image else 0) for x in parts)
+            sums = (of(x.double()).sum(axes if self.is_image else 0) for x in parts)
+            return sum(sums).reshape(shape)
 
-        mean = (total(lambda x: x) / count).reshape(shape)
-        squares = total(lambda x: (x - mean).square_())
-        deviation = (squares / count).sqrt().reshape(shape)
+        mean = total(lambda x: x / count)
+        # In units of what is about as large, no square leaves double precision.
+        unit = total(lambda x: (x - mean).abs_() / count)
+        squares = total(lambda x: ((x - mean) / unit).square_().nan_to_num_(0))
+        deviation = unit * (squares / count).sqrt()
         # A constant column has a deviation of rounding errors only.
         rounding = 10 * torch.finfo(torch.float64).eps * mean.abs()
-        varies = deviation > rounding.clamp_min(torch.finfo(torch.float64).tiny)
+        smallest = np.finfo(np.result_type(rows.dtype, np.float16)).tiny
+        varies = deviation > rounding.clamp_min(float(smallest))
         self.mean.copy_(mean)
         self.inverse_scale.copy_(torch.where(varies, 1 / deviation, 0))
 

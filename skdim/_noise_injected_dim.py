@@ -37,6 +37,8 @@ _WIDEST_NOISE_OF_IMAGES = 1.0
 # The bound is called saturated within this share of the most it can report, if the
 # channel could carry more.
 _SATURATED = 0.95
+# Above this many times the capacity it is no accident of sampling.
+_IMPLAUSIBLE = 1.1
 
 
 class NoiseInjectedDIM(BaseInfoMax):
@@ -77,8 +79,8 @@ default="normal"
     objective : {"infonce", "dv", "nwj", "jsd", "smile", "agreement"}, \
 default="infonce"
         Lower bound on the mutual information that is maximised.  "agreement" pays for
-        views that agree and not for telling rows apart; it needs views and
-        ``critic="channel"``.
+        views that agree and not for telling rows apart; it needs views or
+        ``supervised``, and ``critic="channel"``.
 
     agreement_weight : "auto" or float, default="auto"
         Share of the agreement bound in the objective, from 0 to 1; the rest is
@@ -137,15 +139,17 @@ default="infonce"
         "blur" and "erase".  A callable is called as ``views(inputs, generator)`` with
         a batch of scaled inputs and a ``torch.Generator``, and returns an altered
         batch of the same shape.  A list is applied in its order.  "auto" is
-        "neighbors" for tables, "affine" for images of one channel and "crop", "flip"
-        and "color" for others.  None compares a code with itself: a closer match, and
-        features that keep what tells rows apart instead of what they share.
+        "neighbors" for tables, "affine" for images of one channel, "crop", "flip" and
+        "color" for those of three or four, and "crop" for others.  None compares a
+        code with itself: a closer match, and features that keep what tells rows apart
+        instead of what they share.
 
     view_strength : "auto" or float, default="auto"
         Of all named views: a standard deviation ("jitter"), the probability that a
         cell or image is changed ("marginal", "neighbors", "flip"), the largest share
-        of the image ("crop", "shift", "erase"), or the size of the change where 1 is
-        as much as makes sense.  "auto" is each one's own.
+        of the image ("crop", "shift", "erase", "blur"; of these two kinds at most 1),
+        or the size of the change where 1 is as much as makes sense.  "auto" is each
+        one's own.
 
     view_sides : {"both", "one"}, default="both"
         Whether the row that is sent through the noise is altered too.  "one" gives a
@@ -160,10 +164,11 @@ default="infonce"
 
     supervised : bool, default=False
         Whether ``fit`` uses ``y``: both sides of a pair are then rows of the same
-        class (in tables, near ones).  -1 marks unlabelled rows.
+        class (in tables, near ones).  -1 marks unlabelled rows; among classes that
+        are text, the number -1 in an array of dtype object.
 
     batch_size : "auto" or int, default="auto"
-        Rows per step.  "auto" is 256, or all rows if there are fewer.  The bound can
+        Rows per step.  "auto" is 256, or all rows if there are fewer.  InfoNCE can
         report at most ``log(batch_size)`` nats.
 
     max_iter : "auto" or int, default="auto"
@@ -203,6 +208,10 @@ default="infonce"
 
     Attributes
     ----------
+    output_distribution_ : {"normal", "uniform"} or scipy.stats distribution, or None
+        Distribution that ``transform`` was trained to return; None for the hidden
+        layer, which follows none.
+
     capacity_ : float
         The most information, in nats, that the channel can carry.
 
@@ -219,8 +228,8 @@ default="infonce"
         Number of rows used per step.
 
     information_ : float
-        Lower bound on the information, in nats, of the training data after training,
-        estimated like ``score`` on at most 20 batches.
+        Information, in nats, of the training data after training, estimated like
+        ``score`` on at most 20 batches.
 
     information_curve_ : ndarray of shape (n_iter_,)
         Mean of the bound, in nats, over the batches of each epoch.
@@ -244,8 +253,9 @@ default="infonce"
     Warns
     -----
     ConvergenceWarning
-        If the bound sits at the most it can report, if ``tol`` was not met within
-        ``max_iter``, or if training was interrupted.
+        If the bound sits at the most it can report, if it comes out above the
+        capacity, if ``tol`` was not met within ``max_iter``, or if training was
+        interrupted.
 
     See Also
     --------
@@ -260,8 +270,8 @@ default="infonce"
 
     After training, the statistics of every normalisation are computed again on all
     clean training rows, and the codes of the normal law are whitened (those of the
-    uniform law before the last step, the normal distribution function); with a learned
-    critic they are only scaled.
+    uniform law before the last step, the normal distribution function), as ``whiten``
+    says.
 
     References
     ----------
@@ -478,6 +488,7 @@ channels) or (n_samples, channels, height, width)
         )
 
     def _resolve_model(self, batch_size, row_shape, channels_first):
+        from ._channels import CHANNELS
         from ._model import ModelSpec
 
         network = self._resolve_network(row_shape, channels_first)
@@ -485,7 +496,8 @@ channels) or (n_samples, channels, height, width)
         noise_distribution, noise_scale = self._resolve_noise(
             batch_size, views, network.is_image
         )
-        whiten, shrinkage = self._resolve_whiten(network, views, noise_scale)
+        channel = CHANNELS[noise_distribution](noise_scale)
+        whiten, shrinkage = self._resolve_whiten(network, views, channel)
         model = ModelSpec(
             network=replace(network, whiten=whiten, shrinkage=shrinkage),
             noise_distribution=noise_distribution,
@@ -512,6 +524,7 @@ channels) or (n_samples, channels, height, width)
             steps = [] if steps is None else [steps]
         for step in steps:
             self._check_view(step, network.is_image)
+            self._check_strength(step)
         is_auto = self.view_strength == "auto"
         return ViewSpec(
             steps=tuple(steps),
@@ -532,6 +545,17 @@ channels) or (n_samples, channels, height, width)
             raise ValueError(
                 f"The 'views' parameter must hold functions or names among {fitting} "
                 f"for {'images' if is_image else 'a table'}. Got {step!r} instead."
+            )
+
+    def _check_strength(self, step):
+        from ._views import VIEWS
+
+        if self.view_strength == "auto" or callable(step):
+            return
+        if self.view_strength > VIEWS[step].most:
+            raise ValueError(
+                f"The 'view_strength' parameter is a share for {step!r}, at most "
+                f"{VIEWS[step].most:g}. Got {self.view_strength!r} instead."
             )
 
     def _resolve_noise(self, batch_size, views, is_image):
@@ -582,8 +606,9 @@ channels) or (n_samples, channels, height, width)
         )
         if is_asked and not model.has_pairs:
             raise ValueError(
-                "objective='agreement' and agreement_weight above 0 need views. Got "
-                "views=None instead; pass views, or another objective."
+                "objective='agreement' and agreement_weight above 0 need views or "
+                "supervised=True. Got views=None instead; pass views, or another "
+                "objective."
             )
         if is_asked and model.critic != "channel":
             raise ValueError(
@@ -618,14 +643,14 @@ channels) or (n_samples, channels, height, width)
             output_layer=self.output_layer,
         )
 
-    def _resolve_whiten(self, network, views, noise_scale):
+    def _resolve_whiten(self, network, views, channel):
         """Return whether batches are whitened, and how much the end is shrunk."""
         whiten = self.whiten
         if isinstance(whiten, str) and whiten == "auto":
             is_mixed = views.steps and not network.is_image
             whiten = "received" if is_mixed else True
         if isinstance(whiten, str):
-            return False, noise_scale**2 / (1 + noise_scale**2)
+            return False, channel.noise_share
         return bool(whiten), None
 
     def _resolve_sizes(self, encoder):
@@ -658,29 +683,35 @@ channels) or (n_samples, channels, height, width)
         self._publish(config, result)
 
     def _warn(self, config, result):
-        from ._objectives import OBJECTIVES
+        for message in self._doubts(config, result):
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
-        ceiling = OBJECTIVES[self.objective].ceiling(config.batch_size)
+    def _doubts(self, config, result):
+        """Yield what speaks against the result."""
+        ceiling = self._ceiling
         if result.interrupted:
-            self._warn_of(
+            yield (
                 f"Training was interrupted after {self.n_iter_} of {config.max_iter} "
                 f"epochs; the estimator keeps what it had learned by then."
             )
         elif self.tol is not None and not result.stopped:
-            self._warn_of(
+            yield (
                 f"Training reached max_iter={config.max_iter} epochs before the "
                 f"information stopped rising by more than tol={self.tol} nats for "
                 f"{self.n_iter_no_change} epochs; raise 'max_iter' or 'tol'."
             )
         if self.information_ > _SATURATED * ceiling < self.capacity_:
-            self._warn_of(
+            yield (
                 f"The information bound, {self.information_:.2f} nats, sits at the "
                 f"most that a batch of {config.batch_size} rows can report, "
                 f"{ceiling:.2f}, while the channel could carry {self.capacity_:.2f}: "
                 f"the codes may stop short of the promised distribution; lower "
                 f"'n_components', or raise 'noise_scale' or 'batch_size'."
             )
-
-    @staticmethod
-    def _warn_of(message):
-        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+        elif self.information_ > _IMPLAUSIBLE * self.capacity_ + 0.1:
+            yield (
+                f"The information, {self.information_:.2f} nats, came out above the "
+                f"capacity of the channel, {self.capacity_:.2f}: its estimate by "
+                f"objective={self.objective!r} fails at so much; raise 'noise_scale', "
+                f"or use objective='infonce'."
+            )

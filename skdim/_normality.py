@@ -14,6 +14,8 @@ from ._samples import check_count, check_sample, normal_sample
 __all__ = ["NormalityResult", "bhep_test", "henze_zirkler_test"]
 
 _ENTRIES_AT_ONCE = 2**20  # of the matrix of pairs: 8 MiB
+# Below, the terms of the statistic cancel to rounding errors; above, nothing is left.
+_BETA = 0.01, 100
 
 
 class NormalityResult(NamedTuple):
@@ -46,9 +48,10 @@ default="normal"
         Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
         continuous distribution with its parameters frozen.
     beta : float, default=None
-        Scale of the weight: small values look at means and covariances, large ones at
-        small distances.  None is ``2 / sqrt(n_components)``, which keeps pairs of
-        points within sight of each other in any dimension.
+        Scale of the weight, from 0.01 to 100: small values look at means and
+        covariances, large ones at small distances.  None is
+        ``2 / sqrt(n_components)``, which keeps pairs of points within sight of each
+        other in any dimension.
 
     Returns
     -------
@@ -86,10 +89,10 @@ default="normal"
     """
     Z = normal_sample(Z, output_distribution, min_rows=2)
     beta = 2 / Z.shape[1] ** 0.5 if beta is None else beta
-    if not (isinstance(beta, Real) and 0 < beta < np.inf):
+    if not (isinstance(beta, Real) and _BETA[0] <= beta <= _BETA[1]):
         raise ValueError(
-            f"The 'beta' parameter must be a number above 0, but got {beta!r}; leave "
-            f"it at None for a choice by the number of components."
+            f"The 'beta' parameter must be a number from {_BETA[0]} to {_BETA[1]}, but "
+            f"got {beta!r}; leave it at None for a choice by the number of components."
         )
     statistic = _statistic(Z, beta)
     mean, variance, third = _null_cumulants(*Z.shape, beta)

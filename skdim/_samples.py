@@ -1,6 +1,7 @@
 """Samples: what is accepted as one, its way to the normal law, and the floor."""
 
 import inspect
+from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_array
@@ -10,6 +11,7 @@ from ._laws import Law
 
 __all__ = [
     "check_count",
+    "check_positive",
     "check_sample",
     "normal_sample",
     "random_directions",
@@ -46,7 +48,8 @@ default="normal"
     Raises
     ------
     ValueError
-        If a size is not an integer above 0, or the law is none of these.
+        If a size is not an integer above 0, the law is none of these, or ``distance``
+        returns no number.
 
     Examples
     --------
@@ -62,7 +65,13 @@ default="normal"
     takes_law = "output_distribution" in inspect.signature(distance).parameters
     given = {"output_distribution": output_distribution} if takes_law else {}
     draws = (law.sample((n_samples, n_components), rng) for _ in range(n_draws))
-    return float(np.mean([distance(Z, **given) for Z in draws]))
+    values = [distance(Z, **given) for Z in draws]
+    if not all(isinstance(value, Real) for value in values):
+        raise ValueError(
+            f"The 'distance' parameter must return a number, but got "
+            f"{type(values[0]).__name__}; wrap it in a function that picks one."
+        )
+    return float(np.mean(values))
 
 
 def check_sample(Z, *, min_rows=1):
@@ -110,6 +119,16 @@ def check_count(name, value):
         raise ValueError(
             f"The {name!r} parameter must be an integer above 0, but got {value!r}; "
             f"pass 1 or more."
+        )
+
+
+def check_positive(name, value):
+    """Raise ValueError unless this is a finite number above 0."""
+    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    if not (is_number and 0 < value < np.inf):
+        raise ValueError(
+            f"The {name!r} parameter must be a number above 0, but got {value!r}; "
+            f"pass a finite number above 0."
         )
 
 

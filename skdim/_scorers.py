@@ -1,7 +1,6 @@
 """Scorers for model selection without labels, and what they are made of."""
 
 from functools import lru_cache
-from numbers import Real
 
 import numpy as np
 from scipy.special import logsumexp
@@ -11,11 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._capacity import channel_capacity
 from ._distances import sliced_wasserstein_distance
-from ._samples import check_count, normal_sample, sample_floor
+from ._samples import check_count, check_positive, normal_sample, sample_floor
 
 __all__ = [
     "capacity_share_score",
     "last_step",
+    "law_of",
     "match_score",
     "reference_information",
     "reference_information_score",
@@ -29,12 +29,13 @@ _ENTRIES_AT_ONCE = 2**20  # 8 MiB
 def capacity_share_score(estimator, X, y=None):
     """Share of the channel's capacity that held-out codes use.
 
-    ``estimator.score(X)`` divided by ``capacity_``.  Compare it **at a fixed noise and
-    number of components** (widths, weight decay, views, epochs): the share alone is
-    won by a channel that carries next to nothing, because under wide noise any codes of
-    the right variance use all of its capacity, and so small a quotient of estimates is
-    noise besides.  At the narrow end it cannot be won: the bound reports at most
-    ``log(batch_size_)``, so that the share falls once the capacity is above that.
+    The InfoNCE bound on the information, whatever objective was trained, divided by
+    ``capacity_``.  Compare it **at a fixed noise and number of components** (widths,
+    weight decay, views, epochs): the share alone is won by a channel that carries next
+    to nothing, because under wide noise any codes of the right variance use all of its
+    capacity, and so small a quotient of estimates is noise besides.  At the narrow end
+    it cannot be won: InfoNCE reports at most ``log(batch_size_)``, so that the share
+    falls once the capacity is above that.
 
     Parameters
     ----------
@@ -69,7 +70,11 @@ def capacity_share_score(estimator, X, y=None):
     >>> 0.5 < capacity_share_score(dim, X[1000:]) < 1
     True
     """
-    return float(estimator.score(X) / last_step(estimator).capacity_)
+    last = last_step(estimator)
+    while isinstance(estimator, Pipeline):
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+        estimator = estimator[-1]
+    return float(last._information(X, objective="infonce") / last.capacity_)
 
 
 def match_score(estimator, X, y=None):
@@ -240,11 +245,7 @@ default="normal"
     """
     check_count("n_draws", n_draws)
     Z = normal_sample(Z, output_distribution, min_rows=2)
-    if not (isinstance(reference_noise, Real) and 0 < reference_noise < np.inf):
-        raise ValueError(
-            f"The 'reference_noise' parameter must be a number above 0, but got "
-            f"{reference_noise!r}; pass it in standard deviations of the codes."
-        )
+    check_positive("reference_noise", reference_noise)
     rng = check_random_state(random_state)
     if len(Z) > _MOST_ROWS:
         Z = Z[rng.choice(len(Z), _MOST_ROWS, replace=False)]
@@ -279,8 +280,19 @@ def _normal_floor(n_samples, n_components):
 
 def _normal_codes(estimator, X):
     """Return codes of X, sent from the estimator's law to the normal one."""
-    law = last_step(estimator).output_distribution
+    law = law_of(estimator)
     return normal_sample(estimator.transform(X), law, min_rows=2)
+
+
+def law_of(estimator):
+    """Return the law of the codes that a fitted estimator returns."""
+    law = last_step(estimator).output_distribution_
+    if law is None:
+        raise ValueError(
+            "The estimator must return codes, but got one fitted with "
+            "output_layer='hidden', which follows no law; fit with output_layer='code'."
+        )
+    return law
 
 
 def last_step(estimator):

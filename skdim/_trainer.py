@@ -99,6 +99,8 @@ def train(
             _run(model, config, source, validation, generator, result)
         except KeyboardInterrupt:
             result.interrupted = True
+        except torch.linalg.LinAlgError as error:  # whitening met NaN
+            raise _divergence(math.nan) from error
     finalize(model, config, source, generator)
     result.information = information(
         model, source, config.batch_size, config.seed, _MAX_BATCHES
@@ -238,11 +240,15 @@ def _validate(model: InfoMax, config: FitConfig, source: Source) -> float:
 
 def _checked(value: float) -> float:
     if not math.isfinite(value):
-        raise ValueError(
-            f"Training diverged: the information or the codes became {value}; lower "
-            f"'learning_rate_init' or raise 'noise_scale'."
-        )
+        raise _divergence(value)
     return value
+
+
+def _divergence(value: float) -> ValueError:
+    return ValueError(
+        f"Training diverged: the information or the codes became {value}; lower "
+        f"'learning_rate_init' or raise 'noise_scale'."
+    )
 
 
 def _report(config: FitConfig, result: TrainResult) -> None:

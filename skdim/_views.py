@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["VIEWS", "View", "uniform"]
+__all__ = ["VIEWS", "View"]
 
 
 def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -89,8 +89,10 @@ def affine(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     angle = angle * (math.pi / 3)
     zoom = (0.4 * stretch).exp()
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    top = torch.cat([cos, 0.4 * shear - sin, 0.4 * right], dim=3)
-    bottom = torch.cat([sin, cos, 0.4 * down], dim=3)
+    # Coordinates go from -1 to 1 in height and width, whatever these are.
+    tall = x.shape[2] / x.shape[3]
+    top = torch.cat([cos, (0.4 * shear - sin) * tall, 0.4 * right], dim=3)
+    bottom = torch.cat([sin / tall, cos, 0.4 * down], dim=3)
     return _resample(x, torch.cat([top, bottom], dim=2)[:, 0])
 
 
@@ -157,24 +159,26 @@ class View:
     """One kind of view.
 
     ``source`` says where other cells come from: None, or "neighbors" for the same cell
-    of a near row.  ``strength`` is the default of the parameter; 0 changes nothing.
+    of a near row.  ``strength`` is the default of the parameter, ``most`` the most that
+    it may be; 0 changes nothing.
     """
 
     alter: Callable[..., Tensor]
     strength: float
     of_images: bool = False
     source: str | None = None
+    most: float = 1.0
 
 
 VIEWS: dict[str, View] = {
-    "jitter": View(jitter, 0.3),
+    "jitter": View(jitter, 0.3, most=math.inf),
     "marginal": View(marginal, 0.4),
     "neighbors": View(swap, 0.5, source="neighbors"),
     "crop": View(crop, 0.75, of_images=True),
     "shift": View(shift, 0.15, of_images=True),
-    "affine": View(affine, 0.3, of_images=True),
+    "affine": View(affine, 0.3, of_images=True, most=math.inf),
     "flip": View(flip, 0.5, of_images=True),
-    "color": View(color, 0.4, of_images=True),
+    "color": View(color, 0.4, of_images=True, most=math.inf),
     "blur": View(blur, 0.5, of_images=True),
     "erase": View(erase, 0.5, of_images=True),
 }

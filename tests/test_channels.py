@@ -41,6 +41,14 @@ def test_uniform_noise_fills_its_box():
 
 
 @pytest.mark.parametrize("channel", [c(0.3) for c in CHANNELS.values()])
+def test_share_of_the_noise_in_what_is_received(channel):
+    u = channel.squash(torch.randn(200_000, 1, generator=generator()))
+    noise = channel.noise(u, generator().manual_seed(1))
+    share = (noise.var() / (u + noise).var()).item()
+    assert channel.noise_share == pytest.approx(share, rel=0.02)
+
+
+@pytest.mark.parametrize("channel", [c(0.3) for c in CHANNELS.values()])
 def test_noise_is_drawn_from_the_generator_given(channel):
     like = torch.empty(5, 2)
     before = torch.random.get_rng_state()

@@ -106,6 +106,24 @@ def test_information_has_its_curves_and_ceilings(fitted):
     assert f"log(batch of {batch}): {np.log(batch):.2f}" in labels(axes)
 
 
+def test_bounds_without_a_ceiling_are_drawn_without_one(cancer):
+    dim = NoiseInjectedDIM(2, objective="nwj", max_iter=2, random_state=0)
+    axes = InformationDisplay.from_estimator(dim.fit(cancer[0])).axes_[0]
+    assert not any("log(batch" in label for label in labels(axes))
+
+
+def test_no_epoch_is_no_curve():
+    display = InformationDisplay([], capacity=1.0, batch_size=4, match_curve=[])
+    assert len(display.plot().axes_[0].lines[0].get_xdata()) == 0
+
+
+def test_the_hidden_layer_has_no_law_to_draw(cancer):
+    train, test = cancer
+    dim = NoiseInjectedDIM(2, output_layer="hidden", max_iter=1, random_state=0)
+    with pytest.raises(ValueError, match="follows no law"):
+        MatchDisplay.from_estimator(dim.fit(train), test)
+
+
 def test_a_long_curve_is_drawn_under_its_mean():
     curve = np.random.default_rng(0).random(100)
     display = InformationDisplay(curve, capacity=1.0, batch_size=4).plot()

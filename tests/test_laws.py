@@ -33,7 +33,15 @@ def test_samples_repeat_by_seed():
     assert (one > 0).all() and (one < 1).all()
 
 
-@pytest.mark.parametrize("bad", ["gauss", stats.poisson(3), stats.t, 3, None])
+BAD = ["gauss", stats.poisson(3), stats.t, 3, None, stats.gamma(-1)]
+BAD += [stats.norm(loc=[0, 1]), stats.norm(loc=[[0], [1]])]
+if hasattr(stats, "Normal"):
+    BAD.append(stats.Normal)
+if hasattr(stats, "Binomial"):
+    BAD.append(stats.Binomial(n=5, p=0.3))
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_a_bad_law_says_what_to_pass(bad):
     with pytest.raises(ValueError, match="must be one of"):
         Law(bad)

@@ -150,6 +150,10 @@ def test_capacity_is_that_of_the_channel(distribution, noise_scale):
     assert capacity == pytest.approx(channel.capacity(5))
 
 
+def test_capacity_of_next_to_no_noise_is_a_number():
+    assert metrics.channel_capacity(1e-200, 1) == pytest.approx(200 * np.log(10))
+
+
 def test_floor_takes_functions_of_a_sample_with_and_without_a_law():
     slices = functools.partial(metrics.kolmogorov_smirnov_distance, n_projections=3)
     assert 0 < metrics.sample_floor(slices, 100, 2, "uniform") < 0.2
@@ -210,11 +214,17 @@ def test_no_projections_are_an_error(function, n_projections):
         ((1.0, 0), "n_components"),
         ((1.0, 2.5), "n_components"),
         ((1.0, 2, "laplace"), "noise_distribution"),
+        ((1.0, 2, []), "noise_distribution"),
     ],
 )
 def test_what_is_no_channel_is_an_error(arguments, name):
     with pytest.raises(ValueError, match=f"'{name}' parameter must be .* but got"):
         metrics.channel_capacity(*arguments)
+
+
+def test_a_floor_needs_a_number():
+    with pytest.raises(ValueError, match="must return a number, but got Normality"):
+        metrics.sample_floor(metrics.bhep_test, 50, 2)
 
 
 @pytest.mark.parametrize("name", ["n_samples", "n_components", "n_draws"])

@@ -20,8 +20,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdim import NoiseInjectedDIM
-from skdim.metrics import sample_floor, sliced_wasserstein_distance
+from skdim import NoiseInjectedDIM, _model
+from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
 
 def quick(**params):
@@ -295,7 +295,7 @@ def test_small_images(shape, encoder):
 def test_constant_columns_and_wild_scales_do_no_harm(cancer):
     train, test = cancer
     rng = np.random.default_rng(0)
-    factor = 10.0 ** rng.integers(-30, 30, 30)
+    factor = 10.0 ** rng.integers(-250, 250, 30)
     wild = [
         np.column_stack([part * factor, np.full(len(part), 1e6)]) for part in cancer
     ]
@@ -420,8 +420,9 @@ def test_divergence_is_an_error_and_leaves_a_fitted_estimator(digit_rows):
     train, test = digit_rows
     dim = quick().fit(train)
     codes = dim.transform(test)
-    with pytest.raises(ValueError, match="Training diverged"):
-        dim.set_params(learning_rate_init=1e30).fit(train)
+    for views in ("auto", None):  # without and with whitening
+        with pytest.raises(ValueError, match="Training diverged"):
+            dim.set_params(learning_rate_init=1e30, views=views).fit(train)
     np.testing.assert_array_equal(dim.transform(test), codes)
 
 
@@ -460,6 +461,13 @@ def test_defaults_do_not_warn(cancer, params):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         NoiseInjectedDIM(random_state=0, **params).fit(cancer[0])
+
+
+def test_an_estimate_above_the_capacity_warns(cancer):
+    dim = quick(n_components=4, objective="dv", noise_scale=0.01, views=None)
+    dim.set_params(hidden_layer_sizes=(256,), max_iter=20)
+    with pytest.warns(ConvergenceWarning, match="came out above the capacity"):
+        dim.fit(cancer[0])
 
 
 def test_box_noise_warns_when_the_batch_cannot_measure_its_channel(cancer):
@@ -662,6 +670,7 @@ def test_agreement_mixes_with_the_objective(digit_rows):
         ({"agreement_weight": 0.5, "critic": "separable"}, "critic='channel'"),
         ({"views": "crop"}, "for a table. Got 'crop'"),
         ({"views": ["jitter", 3]}, "Got 3 instead"),
+        ({"views": ["jitter", "marginal"], "view_strength": 1.5}, "share for 'marg"),
         ({"output_distribution": stats.poisson(3)}, "continuous distribution"),
         ({"output_layer": "hidden", "encoder": TinyNet}, "needs a built-in encoder"),
     ],
@@ -696,6 +705,26 @@ def test_views_of_color_images(channels_first):
         assert codes.shape == (60, 2) and np.isfinite(codes).all()
 
 
+@pytest.mark.parametrize(("sides", "ratio"), [("both", 4 / 2), ("one", 3 / 1)])
+def test_sides_and_number_of_views_are_what_was_asked_for(digit_rows, sides, ratio):
+    def n_calls(n_views):
+        calls = itertools.count()
+
+        def view(inputs, generator):
+            next(calls)
+            return inputs + 0
+
+        quick(views=view, view_sides=sides, n_views=n_views).fit(digit_rows[0])
+        return next(calls) - 1  # one is a trial on two rows
+
+    assert n_calls(3) / n_calls(1) == ratio
+
+
+def test_number_of_neighbours_is_what_was_asked_for(digit_rows):
+    one, five = (quick(n_neighbors=n).fit_transform(digit_rows[0]) for n in (1, 5))
+    assert abs(one - five).max() > 1e-3
+
+
 def test_views_are_what_grid_search_tunes(digit_rows):
     grid = {"views": ["jitter", "neighbors"], "view_strength": [0.2, 0.5]}
     search = GridSearchCV(quick(max_iter=1), grid, cv=2).fit(digit_rows[0])
@@ -713,12 +742,26 @@ def test_default_views_help_classifiers(digits_by_class):
     assert accuracy() > accuracy(views=None) + 0.02
 
 
-def test_sliced_weight_brings_the_slices_closer(digit_images):
+@pytest.mark.parametrize("noise", ["normal", "uniform"])
+def test_sliced_weight_brings_the_slices_closer(digit_images, noise):
     def gap(weight):
         dim = quick(n_components=8, max_iter=20, sliced_weight=weight)
+        dim.set_params(noise_distribution=noise, agreement_weight=0.0)
         return dim.fit(digit_images[0]).match_curve_[-1]
 
     assert gap(100.0) < 0.7 * gap(0.0)
+
+
+def test_sliced_weight_brings_the_norms_closer(digit_images, monkeypatch):
+    # Slices of many components are nearly normal whatever their norms are.
+    train, test = digit_images
+
+    def off(share):
+        monkeypatch.setattr(_model, "_RADIAL_SHARE", share)
+        dim = quick(n_components=32, max_iter=20, sliced_weight=50.0)
+        return abs(norm_spread(dim.fit(train).transform(test)) - 1)
+
+    assert off(_model._RADIAL_SHARE) < 0.8 * off(0.0)
 
 
 @pytest.mark.parametrize(
@@ -777,6 +820,22 @@ def test_labels_are_ignored_unless_asked_for(digits_by_class):
     np.testing.assert_array_equal(with_labels, quick().fit(X_train).transform(X_test))
 
 
+def test_rows_without_a_class_are_marked_by_the_number(digits_by_class):
+    X, _, y, _ = digits_by_class
+    few = np.where(np.arange(len(y)) % 2 == 0, y, -1)
+    text = np.array([f"class {c}" for c in range(10)], dtype=object)[y]
+    text[few == -1] = -1
+    as_numbers, as_text, as_objects, as_a_class = (
+        quick(supervised=True, max_iter=2).fit(X, labels).transform(X)
+        for labels in (few, text, few.astype(object), np.where(few < 0, 10, few))
+    )
+    np.testing.assert_array_equal(as_text, as_numbers)
+    np.testing.assert_array_equal(as_objects, as_numbers)
+    assert abs(as_a_class - as_numbers).max() > 1e-3
+    none = quick(supervised=True, max_iter=1).fit(X, np.full(len(X), -1))
+    assert np.isfinite(none.transform(X)).all()
+
+
 def test_labels_of_any_kind_and_images(digit_images, digits_by_class):
     y = digits_by_class[2][:1000]
     images = digit_images[0][:1000]
@@ -794,6 +853,7 @@ def test_labels_of_any_kind_and_images(digit_images, digits_by_class):
         (None, "requires y to be passed"),
         ([0, 1], "inconsistent numbers"),
         (np.linspace(0, 1, 1078), "Unknown label type"),
+        (np.array(["a", -1])[np.arange(1078) % 2], "by the number -1"),
     ],
 )
 def test_bad_labels_are_refused(digit_rows, y, message):

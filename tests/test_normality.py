@@ -156,7 +156,8 @@ def test_an_approximation_that_fails_is_named(shape):
 
 def test_bad_parameters_are_errors():
     Z = np.random.default_rng(0).normal(size=(50, 2))
-    with pytest.raises(ValueError, match=r"'beta' parameter must be .* got 0"):
-        metrics.bhep_test(Z, beta=0)
+    for beta in (0, 1e-4, 1e200):
+        with pytest.raises(ValueError, match=r"'beta' parameter must be .* got [01]"):
+            metrics.bhep_test(Z, beta=beta)
     with pytest.raises(ValueError, match=r"'n_resamples' parameter must be .* got 0"):
         metrics.henze_zirkler_test(Z, n_resamples=0)

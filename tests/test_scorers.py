@@ -30,6 +30,10 @@ class Codes(BaseEstimator):
     def transform(self, X):
         return X
 
+    @property
+    def output_distribution_(self):
+        return self.output_distribution
+
     def score(self, X, y=None):
         return 0.5
 
@@ -130,6 +134,31 @@ def test_share_is_score_over_capacity(fitted, cancer):
     _, test = cancer
     share = metrics.capacity_share_score(fitted, test)
     assert share * fitted.capacity_ == pytest.approx(fitted.score(test))
+
+
+@pytest.mark.parametrize("objective", ["dv", "nwj", "jsd", "smile"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_narrow_noise_does_not_win_the_share_whatever_the_objective(objective, cancer):
+    train, test = cancer
+    narrow, wide = (
+        NoiseInjectedDIM(4, objective=objective, noise_scale=s, views=None, max_iter=20)
+        .set_params(random_state=0)
+        .fit(train)
+        for s in (0.01, 1.0)
+    )
+    assert metrics.capacity_share_score(narrow, test) < 0.4
+    assert metrics.capacity_share_score(wide, test) > 0.7
+
+
+@pytest.mark.parametrize("scorer", SCORERS[1:])
+def test_the_law_is_the_fitted_one_and_the_hidden_layer_has_none(scorer, cancer):
+    train, test = cancer
+    dim = NoiseInjectedDIM(2, max_iter=3, random_state=0).fit(train)
+    before = scorer(dim, test)
+    assert scorer(dim.set_params(output_distribution="uniform"), test) == before
+    dim.set_params(output_layer="hidden").fit(train)
+    with pytest.raises(ValueError, match="follows no law"):
+        scorer(dim, test)
 
 
 @pytest.mark.parametrize("scorer", SCORERS)

@@ -102,6 +102,32 @@ def test_monitor_returns_to_the_best_epoch():
     assert layer.weight.item() == 3.0
 
 
+def test_the_best_epoch_is_what_is_left(monkeypatch):
+    seen, keep, name = [], _Monitor.keep_if_best, "network.encoder.1.weight"
+
+    def note(self, value, model):
+        seen.append((value, model.state_dict()[name].numpy().copy()))
+        keep(self, value, model)
+
+    monkeypatch.setattr(_Monitor, "keep_if_best", note)
+    rows = some_rows(200)
+    conf = config(max_iter=300, learning_rate=0.1, tol=0.0, n_iter_no_change=3)
+    weights = train(conf, Data(rows[:100]), Data(rows[100:])).weights[name]
+    best = int(np.argmax([value for value, _ in seen]))
+    assert best < len(seen) - 1 and (seen[-1][1] != seen[best][1]).any()
+    np.testing.assert_array_equal(weights, seen[best][1])
+
+
+def test_validation_is_on_the_rows_given_for_it():
+    rows = some_rows(300)
+    one, two = (
+        train(config(), Data(rows[:100]), Data(rows[held_out]))
+        for held_out in (slice(100, 200), slice(200, 300))
+    )
+    assert one.information_curve == two.information_curve
+    assert one.validation_curve != two.validation_curve
+
+
 def test_validation_stops_training():
     rows = some_rows(200)
     conf = config(max_iter=300, learning_rate=0.1, tol=0.0, n_iter_no_change=3)

@@ -80,7 +80,7 @@ def test_shift_moves_whole_images_by_whole_pixels():
 def test_flip_mirrors_about_the_share_that_was_asked_for():
     x = inputs("flip", n=1000)
     view = altered("flip", x, 0.5)
-    same = (view == x).all(dim=(1, 2, 3)) if torch.__version__ >= "2.2" else None
+    same = (view == x).all(dim=(1, 2, 3))
     mirrored = (view == x.flip(3)).all(dim=(1, 2, 3))
     assert (same | mirrored).all()
     assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.06)
@@ -101,6 +101,50 @@ def test_crop_shows_a_part_of_the_image():
     width = (view[:, 0, 0, -1] - view[:, 0, 0, 0]).abs()
     assert view.min() >= 0 and view.max() <= 1
     assert width.min() < 0.65 and width.max() > 0.85
+
+
+def test_affine_turns_images_that_are_not_square_without_distortion():
+    # A disc stays a disc of the same size if it is only turned and moved.
+    row, column = torch.meshgrid(
+        torch.arange(24) - 11.5, torch.arange(72) - 35.5, indexing="ij"
+    )
+    disc = (row.square() + column.square() < 64).float().expand(40, 1, 24, 72)
+    half = disc * (column > 0)  # turned, it reaches beyond its half
+    turned = altered("affine", half, 0.3)
+    spreads = []
+    for image in turned[:, 0]:
+        mass = image / image.sum()
+        mean = (mass * row).sum(), (mass * column).sum()
+        spreads.append(
+            (mass * ((row - mean[0]) ** 2 + (column - mean[1]) ** 2)).sum().sqrt()
+        )
+    spreads = torch.stack(spreads)
+    still = altered("affine", half, 0.0)[0, 0]
+    assert (turned[:, 0, :, :36].sum((1, 2)) > still[:, :36].sum() + 5).any()
+    # Zoom by at most exp(0.12) and shear by 0.12, nothing like 72 / 24.
+    assert spreads.min() > 3.2 and spreads.max() < 5.6
+
+
+def test_affine_moves_and_turns():
+    bar = torch.zeros(200, 1, 21, 21)
+    bar[:, :, 10, 4:17] = 1
+    view = altered("affine", bar, 0.5)[:, 0]
+    position = torch.arange(21) - 10.0
+    mass = view / view.sum((1, 2), keepdim=True)
+    right, down = (mass.sum(a) @ position for a in (1, 2))
+    assert right.std() > 0.5 and down.std() > 0.5
+    slope = torch.einsum("nij,i,j->n", mass, position, position) - right * down
+    assert (slope > 3).any() and (slope < -3).any()
+
+
+def test_blur_mixes_with_the_pixels_around_only():
+    x = torch.zeros(30, 1, 9, 9)
+    x[:, :, 4, 4] = 9
+    view = altered("blur", x, 0.8)[:, 0]
+    share = view[:, 3, 3]
+    assert share.max() > 0.4 and share.max() <= 0.8
+    torch.testing.assert_close(view[:, 4, 4], 9 - 8 * share)
+    assert (view[:, 3:6, 3:6].sum((1, 2)) - view.sum((1, 2))).abs().max() < 1e-5
 
 
 def test_color_keeps_edges_where_they_are():
