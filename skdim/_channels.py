@@ -112,6 +112,17 @@ class NormalChannel(Channel):
             torch.cat([received, one, of_y], 1) @ torch.cat([sent, of_u, one], 1).T
         ).T
 
+    def mean_log_ratio(
+        self, u: Tensor, sent: Tensor, slope: Tensor, excess: Tensor
+    ) -> Tensor:
+        """Return the mean of ``T`` over pairs ``u_i``, ``sent_i`` and all noise."""
+        noise = self.noise_scale**2
+        total, variance = 1 + noise, _like(u, noise + excess)
+        missed = (sent - slope * u).square() + noise
+        received = sent.square() + noise
+        ratio = received / total - missed / variance + (total / variance).log()
+        return 0.5 * ratio.sum(1).mean()
+
 
 def _like(x: Tensor, value: Tensor | float) -> Tensor:
     return torch.as_tensor(value, dtype=x.dtype, device=x.device)

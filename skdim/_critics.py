@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ._channels import Channel, UniformChannel
 from ._encoders import linear, multilayer_perceptron
+from ._objectives import agreement
 
 __all__ = ["CRITICS", "ChannelCritic", "Critic", "regression"]
 
@@ -36,6 +37,10 @@ class Critic(nn.Module):
     def judged(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
         """Return scores to report, where those in training have seen the batch."""
         return scores
+
+    def agreement(self, u: Tensor, sent: Tensor, scores: Tensor) -> Tensor:
+        """Return the agreement bound, which ``scores`` hold for one draw of noise."""
+        return agreement(scores)
 
 
 class ChannelCritic(Critic):
@@ -93,6 +98,14 @@ class ChannelCritic(Critic):
             return self.channel.log_ratio(u, y, 1.0, 0.0)
         moments = self.of_batch if self.training else (self.slope, self.excess)
         return self.channel.log_ratio(u, y, *moments)
+
+    def agreement(self, u: Tensor, sent: Tensor, scores: Tensor) -> Tensor:
+        """Return it averaged over the noise, in closed form: nothing is left to chance.
+
+        The noise is as large as the codes, and the gradient without it much steadier.
+        """
+        moments = self.of_batch if self.training else (self.slope, self.excess)
+        return self.channel.mean_log_ratio(u, sent, *moments)
 
     def judged(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
         if not (self.has_views and self.training):

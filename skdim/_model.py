@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ._channels import CHANNELS, Channel
 from ._critics import CRITICS
 from ._network import NetworkSpec, build_network
-from ._objectives import OBJECTIVES, agreement
+from ._objectives import OBJECTIVES
 from ._runtime import batches, sandbox, seeded_generator, take
 from ._slices import radial_gap, random_directions, sliced_gap
 from ._source import Source, nearest
@@ -81,7 +81,8 @@ class ViewSpec:
 class ModelSpec:
     """What is needed to build the model again, its weights aside.
 
-    ``noise_distribution``, ``critic`` and ``objective`` are keys of the tables.
+    ``noise_distribution``, ``critic`` and ``objective`` are keys of the tables;
+    ``n_draws`` is how often the noise is drawn for each code in training.
     """
 
     network: NetworkSpec
@@ -93,6 +94,7 @@ class ModelSpec:
     is_supervised: bool = False
     agreement_weight: float = 0.0
     sliced_weight: float = 0.0
+    n_draws: int = 1
 
     @property
     def channel(self) -> Channel:
@@ -139,8 +141,12 @@ class InfoMax(nn.Module):
         codes, n_sent = self._codes(source, index, generator)
         gap, lack = self._gaps(codes[:n_sent], generator)
         sent, *seen = self.channel.squash(codes).split(len(index))
-        received = sent + self.channel.noise(sent, generator)
-        bounds = [self._bound(u, sent, received) for u in seen or [sent]]
+        bounds = []
+        for u in seen or [sent]:
+            self.critic.observe(u, sent)
+            for _ in range(self.spec.n_draws if self.training else 1):
+                received = sent + self.channel.noise(sent, generator)
+                bounds.append(self._bound(u, sent, received))
         objective, information = (
             torch.stack(part).mean() for part in zip(*bounds, strict=True)
         )
@@ -202,11 +208,12 @@ class InfoMax(nn.Module):
         self, u: Tensor, sent: Tensor, received: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return what is maximised, and the information to report."""
-        self.critic.observe(u, sent)
         scores = self.critic(u, received)
         objective = self.objective.maximized(scores)
-        if weight := self.spec.agreement_weight:
-            objective = (1 - weight) * objective + weight * agreement(scores)
+        is_agreement = self.objective.is_for_densities
+        if weight := 1.0 if is_agreement else self.spec.agreement_weight:
+            agreed = self.critic.agreement(u, sent, scores)
+            objective = torch.lerp(objective, agreed, weight)
         with torch.no_grad():
             scores = self.critic.judged(u, received, scores)
             return objective, self.objective.estimate(scores)

@@ -752,6 +752,22 @@ def test_sliced_weight_brings_the_slices_closer(digit_images, noise):
     assert gap(100.0) < 0.7 * gap(0.0)
 
 
+def test_noise_of_images_is_drawn_several_times(digit_images, digit_rows, monkeypatch):
+    drawn = []
+    noise = _model.CHANNELS["normal"].noise
+    monkeypatch.setattr(
+        _model.CHANNELS["normal"],
+        "noise",
+        lambda *args: drawn.append(0) or noise(*args),
+    )
+    n_steps, n_evaluated = 2 * 4, 5  # batches of 256 of 1,078 rows
+    quick(max_iter=2).fit(digit_images[0])
+    assert len(drawn) == 4 * n_steps + n_evaluated
+    drawn.clear()
+    quick(max_iter=2).fit(digit_rows[0])
+    assert len(drawn) == n_steps + n_evaluated
+
+
 def test_sliced_weight_brings_the_norms_closer(digit_images, monkeypatch):
     # Slices of many components are nearly normal whatever their norms are.
     train, test = digit_images

@@ -193,6 +193,22 @@ def test_channel_critic_of_views_is_the_information_of_correlated_gaussians():
         assert estimate == pytest.approx(information, abs=0.06), name
 
 
+def test_agreement_of_views_is_its_mean_over_the_noise():
+    channel, g = NormalChannel(0.7), torch.Generator().manual_seed(0)
+    critic = CRITICS["channel"](channel, 2, True, g).double()
+    u, sent = view_pair(50, 0.8)
+    u.requires_grad_()
+    critic.observe(u, sent)
+    draws = []
+    for _ in range(4000):
+        scores = critic(u, sent + channel.noise(sent, g))
+        draws.append(OBJECTIVES["agreement"].estimate(scores))
+    exact, sampled = critic.agreement(u, sent, scores), torch.stack(draws).mean()
+    assert exact.item() == pytest.approx(sampled.item(), abs=0.01)
+    gradients = [torch.autograd.grad(value, u)[0] for value in (exact, sampled)]
+    torch.testing.assert_close(*gradients, atol=2e-3, rtol=0)
+
+
 def test_gradient_of_the_agreement_is_that_through_its_moments():
     # The closed form, 1/2 sum ln((1 + s^2) / (s^2 + r)), differentiated through r.
     channel = NormalChannel(0.5)
