@@ -85,7 +85,7 @@ default="infonce"
 
     agreement_weight : "auto" or float, default="auto"
         Share of the agreement bound in the objective, from 0 to 1; the rest is
-        ``objective``.  "auto" is ``16 / n_components``, but from 0.25 to 0.875, for
+        ``objective``.  "auto" is ``16 / n_components``, but from 0.25 to 0.95, for
         images with views and ``critic="channel"``, and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
@@ -585,7 +585,7 @@ channels) or (n_samples, channels, height, width)
             return float(self.agreement_weight)
         if not (network.is_image and views.steps and self.critic == "channel"):
             return 0.0
-        return min(0.875, 16 / self._bounded_n_components())
+        return min(0.95, 16 / self._bounded_n_components())
 
     def _resolve_sliced_weight(self, network, batch_size):
         if self.sliced_weight != "auto":
