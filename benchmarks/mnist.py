@@ -1,8 +1,8 @@
 """MNIST in earnest: all 60,000 rows, 64 components, at most ten minutes on two cores.
 
 All else is at its default but the size of the batch and the number of epochs, which
-were chosen on rows held out from the training file.  The test file judges: nearest
-neighbours, a linear probe, and the match.
+the time allows.  The test file judges: nearest neighbours, a linear probe, and the
+match.
 """
 
 import time

@@ -254,9 +254,9 @@ default="infonce"
     Warns
     -----
     ConvergenceWarning
-        If the bound sits at the most it can report, if it comes out above the
-        capacity, if ``tol`` was not met within ``max_iter``, or if training was
-        interrupted.
+        If the bound sits at the most it can report and nothing else holds the codes to
+        their law, if it comes out above the capacity, if ``tol`` was not met within
+        ``max_iter``, or if training was interrupted.
 
     See Also
     --------
@@ -702,7 +702,8 @@ channels) or (n_samples, channels, height, width)
                 f"information stopped rising by more than tol={self.tol} nats for "
                 f"{self.n_iter_no_change} epochs; raise 'max_iter' or 'tol'."
             )
-        if self.information_ > _SATURATED * ceiling < self.capacity_:
+        is_held = self.sliced_weight_ > 0  # to the law, by other means than the bound
+        if self.information_ > _SATURATED * ceiling < self.capacity_ and not is_held:
             yield (
                 f"The information bound, {self.information_:.2f} nats, sits at the "
                 f"most that a batch of {config.batch_size} rows can report, "

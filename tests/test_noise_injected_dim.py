@@ -456,6 +456,13 @@ def test_saturated_bound_warns_and_says_what_to_change(cancer):
         dim.fit(cancer[0])
 
 
+def test_a_saturated_bound_does_not_matter_where_slices_hold_the_law(cancer):
+    dim = quick(noise_scale=0.01, batch_size=8, max_iter=30, views=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dim.set_params(sliced_weight=1.0).fit(cancer[0])
+
+
 @pytest.mark.parametrize("params", [{}, {"early_stopping": True}])
 def test_defaults_do_not_warn(cancer, params):
     with warnings.catch_warnings():
