@@ -99,14 +99,15 @@ IMAGES = {
 
 
 def images():
-    """Compare features of images, one table for each case."""
+    """Compare features of images: a summary, and one table for each case."""
     results = load("images")
     judged = [row for row in results["rows"] if row["held out"] == "test"]
     cases = {}
     for row in judged:
         methods = cases.setdefault(tuple(row[key] for key in CASE), {})
         methods.setdefault(row["method"], []).append(row)
-    parts = []
+    cases = dict(sorted(cases.items(), reverse=True, key=lambda case: case[0][0]))
+    parts = [_images_summary(cases)]
     for (data, n_components, steps), methods in cases.items():
         floor = next(iter(methods.values()))[0]["floor"]
         parts.append(
@@ -117,10 +118,36 @@ def images():
     return "\n\n".join([*parts, how(results | {"rows": judged})])
 
 
+def _images_summary(cases):
+    """Put ours beside the best peer of each measure, by their means."""
+    rows = []
+    for (data, n_components, steps), methods in cases.items():
+        mean = {
+            method: {key: np.mean([row[key] for row in group]) for key in IMAGES}
+            for method, group in methods.items()
+        }
+        ours = mean.pop("skdim")
+        closest = min(peer["match"] for peer in mean.values())
+        uses = ["kNN", "linear", "kNN, hidden layer", "linear, hidden layer"]
+        leads = [ours[use] - max(peer[use] for peer in mean.values()) for use in uses]
+        rows.append(
+            [
+                f"{NAMES[data]}, {n_components}, {steps} steps",
+                f"{ours['match']:.3f} / {closest:.3f} = {ours['match'] / closest:.2f}",
+                *(f"{lead:+.3f}" for lead in leads),
+                f"{ours['norms']:.2f}",
+            ]
+        )
+    titles = ["kNN", "linear", "hidden: kNN", "hidden: linear"]
+    header = ["case", "match, ours / the closest peer's", *titles, "norms, ours"]
+    text = "Ours less the best peer of each column:"
+    return text + "\n\n" + table(header, rows)
+
+
 def _images_of_case(methods):
     usual = np.mean([row["seconds"] for row in methods["skdim"]])
     rows = []
-    for method, group in methods.items():
+    for method, group in sorted(methods.items(), key=_mean_match):
         setting = group[0]["setting"]
         name = f"{method} ({setting})" if setting else method
         spreads = [
@@ -131,6 +158,10 @@ def _images_of_case(methods):
         rows.append([name, *spreads, f"{time:.2f}"])
     titles = [title for title, _ in IMAGES.values()]
     return table(["method (weight)", *titles, "time"], rows)
+
+
+def _mean_match(item):
+    return np.mean([row["match"] for row in item[1]])
 
 
 def mnist():
