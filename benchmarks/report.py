@@ -98,16 +98,22 @@ IMAGES = {
 }
 
 
-def images():
-    """Compare features of images: a summary, and one table for each case."""
+def _image_cases():
+    """Return the rows of the test file by case and method, and how they were made."""
     results = load("images")
     judged = [row for row in results["rows"] if row["held out"] == "test"]
     cases = {}
     for row in judged:
         methods = cases.setdefault(tuple(row[key] for key in CASE), {})
         methods.setdefault(row["method"], []).append(row)
-    cases = dict(sorted(cases.items(), reverse=True, key=lambda case: case[0][0]))
-    parts = [_images_summary(cases)]
+    cases = sorted(cases.items(), reverse=True, key=lambda case: case[0][0])
+    return dict(cases), how(results | {"rows": judged})
+
+
+def images():
+    """Compare features of images, one table for each case."""
+    cases, made = _image_cases()
+    parts = []
     for (data, n_components, steps), methods in cases.items():
         floor = next(iter(methods.values()))[0]["floor"]
         parts.append(
@@ -115,11 +121,12 @@ def images():
             f"(a true sample's match: {floor:.3f})"
         )
         parts.append(_images_of_case(methods))
-    return "\n\n".join([*parts, how(results | {"rows": judged})])
+    return "\n\n".join([*parts, made])
 
 
-def _images_summary(cases):
+def versus():
     """Put ours beside the best peer of each measure, by their means."""
+    cases, made = _image_cases()
     rows = []
     for (data, n_components, steps), methods in cases.items():
         mean = {
@@ -140,8 +147,7 @@ def _images_summary(cases):
         )
     titles = ["kNN", "linear", "hidden: kNN", "hidden: linear"]
     header = ["case", "match, ours / the closest peer's", *titles, "norms, ours"]
-    text = "Ours less the best peer of each column:"
-    return text + "\n\n" + table(header, rows)
+    return table(header, rows) + "\n\n" + made
 
 
 def _images_of_case(methods):
@@ -248,6 +254,7 @@ TABLES = {
     "match": match,
     "claims": claims,
     "images": images,
+    "versus": versus,
     "mnist": mnist,
     "parity": parity,
     "defaults": defaults,
