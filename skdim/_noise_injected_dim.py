@@ -92,8 +92,8 @@ default="infonce"
         Weight of the sliced capacity: what random one-dimensional slices of the codes
         lack to their capacity, on average and in nats, and a sixteenth of what their
         norms lack, is taken off the information.  "auto" is 0 for tables; for images,
-        ``3 * (batch_size / 512)**2`` times the number of components, but at least 16
-        and at most 64 times.
+        48 (less in batches of fewer than 256 rows), rising to 192 for 64 components in
+        batches of 512.
 
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, and not
@@ -593,7 +593,9 @@ channels) or (n_samples, channels, height, width)
         if not network.is_image:
             return 0.0
         # The smaller the batch, the more of what slices seem to lack is chance.
-        return 3 * self._bounded_n_components() * (batch_size / 512) ** 2
+        fullness = min(1, batch_size / 512)
+        many = self._bounded_n_components() / 16
+        return 48 * max(min(1, 2 * fullness), many * fullness**2)
 
     def _bounded_n_components(self):
         """Return the number of components that weights for images go by."""
