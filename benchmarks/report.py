@@ -127,6 +127,7 @@ def images():
 def versus():
     """Put ours beside the best peer of each measure, by their means."""
     cases, made = _image_cases()
+    uses = ["kNN", "linear", "kNN, hidden layer", "linear, hidden layer"]
     rows = []
     for (data, n_components, steps), methods in cases.items():
         mean = {
@@ -135,7 +136,6 @@ def versus():
         }
         ours = mean.pop("skdim")
         closest = min(peer["match"] for peer in mean.values())
-        uses = ["kNN", "linear", "kNN, hidden layer", "linear, hidden layer"]
         leads = [ours[use] - max(peer[use] for peer in mean.values()) for use in uses]
         rows.append(
             [
@@ -145,7 +145,7 @@ def versus():
                 f"{ours['norms']:.2f}",
             ]
         )
-    titles = ["kNN", "linear", "hidden: kNN", "hidden: linear"]
+    titles = [IMAGES[use][0] for use in uses]
     header = ["case", "match, ours / the closest peer's", *titles, "norms, ours"]
     return table(header, rows) + "\n\n" + made
 
