@@ -31,10 +31,10 @@ def table(header, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def how(results):
+def how(results, shown="mean (lowest to highest)"):
     """Return the line that says how the numbers were made."""
     n_seeds = len({row["seed"] for row in results["rows"] if "seed" in row})
-    seeds = f"{n_seeds} seeds; mean (lowest to highest); " if n_seeds else ""
+    seeds = f"{n_seeds} seeds; {shown}; " if n_seeds else ""
     return (
         f"`{results['command']}`; {seeds}{results['cores']} cores, "
         f"torch {results['torch']}, Python {results['python']}."
@@ -99,7 +99,7 @@ IMAGES = {
 
 
 def _image_cases():
-    """Return the rows of the test file by case and method, and how they were made."""
+    """Return the rows of the test file by case and method, and all results."""
     results = load("images")
     judged = [row for row in results["rows"] if row["held out"] == "test"]
     cases = {}
@@ -107,12 +107,12 @@ def _image_cases():
         methods = cases.setdefault(tuple(row[key] for key in CASE), {})
         methods.setdefault(row["method"], []).append(row)
     cases = sorted(cases.items(), reverse=True, key=lambda case: case[0][0])
-    return dict(cases), how(results | {"rows": judged})
+    return dict(cases), results | {"rows": judged}
 
 
 def images():
     """Compare features of images, one table for each case."""
-    cases, made = _image_cases()
+    cases, judged = _image_cases()
     parts = []
     for (data, n_components, steps), methods in cases.items():
         floor = next(iter(methods.values()))[0]["floor"]
@@ -121,12 +121,12 @@ def images():
             f"(a true sample's match: {floor:.3f})"
         )
         parts.append(_images_of_case(methods))
-    return "\n\n".join([*parts, made])
+    return "\n\n".join([*parts, how(judged)])
 
 
 def versus():
     """Put ours beside the best peer of each measure, by their means."""
-    cases, made = _image_cases()
+    cases, judged = _image_cases()
     uses = ["kNN", "linear", "kNN, hidden layer", "linear, hidden layer"]
     rows = []
     for (data, n_components, steps), methods in cases.items():
@@ -147,11 +147,10 @@ def versus():
         )
     titles = [IMAGES[use][0] for use in uses]
     header = ["case", "match, ours / the closest peer's", *titles, "norms, ours"]
-    return table(header, rows) + "\n\n" + made
+    return table(header, rows) + "\n\n" + how(judged, "means")
 
 
 def _images_of_case(methods):
-    usual = np.mean([row["seconds"] for row in methods["skdim"]])
     rows = []
     for method, group in sorted(methods.items(), key=_mean_match):
         setting = group[0]["setting"]
@@ -160,14 +159,34 @@ def _images_of_case(methods):
             spread([row[key] for row in group], digits)
             for key, (_, digits) in IMAGES.items()
         ]
-        time = np.mean([row["seconds"] for row in group]) / usual
-        rows.append([name, *spreads, f"{time:.2f}"])
+        rows.append([name, *spreads])
     titles = [title for title, _ in IMAGES.values()]
-    return table(["method (weight)", *titles, "time"], rows)
+    return table(["method (weight)", *titles], rows)
 
 
 def _mean_match(item):
     return np.mean([row["match"] for row in item[1]])
+
+
+def image_time():
+    """Put the time of each method beside ours, round by round."""
+    results = load("image_time")
+    seconds = {
+        (row["method"], row["data"], row["seed"]): row["seconds"]
+        for row in results["rows"]
+    }
+    methods, data, seeds = (
+        list(dict.fromkeys(key[k] for key in seconds)) for k in range(3)
+    )
+
+    def ratios(method, name):
+        usual = [seconds["skdim", name, seed] for seed in seeds]
+        own = [seconds[method, name, seed] for seed in seeds]
+        return spread(np.divide(own, usual), 2)
+
+    rows = [[method, *(ratios(method, name) for name in data)] for method in methods]
+    header = ["method", *(NAMES[name] for name in data)]
+    return table(header, rows) + "\n\n" + how(results)
 
 
 def mnist():
@@ -255,6 +274,7 @@ TABLES = {
     "claims": claims,
     "images": images,
     "versus": versus,
+    "image_time": image_time,
     "mnist": mnist,
     "parity": parity,
     "defaults": defaults,

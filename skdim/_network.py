@@ -138,6 +138,8 @@ class Normalizer(nn.Module):
 
     With ``shrinkage`` instead, batches are not whitened, but at the end correlations
     that were shrunk by this much are, by the symmetric root that changes codes least.
+
+    ``fit_norms`` adds a last map, of the norms of the codes: see there.
     """
 
     momentum = 0.1
@@ -152,6 +154,9 @@ class Normalizer(nn.Module):
         self.register_buffer("variance", torch.ones(n_components, **plain))
         self.register_buffer("correlation", torch.eye(n_components, **plain))
         self.register_buffer("matrix", torch.eye(n_components, **plain))
+        self.register_buffer("power", torch.ones((), **plain))
+        self.register_buffer("drawn_mean", torch.zeros(n_components, **plain))
+        self.register_buffer("drawn_gain", torch.ones(n_components, **plain))
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -166,7 +171,8 @@ class Normalizer(nn.Module):
         of the views, where these are made differently.
         """
         if not self.training:
-            return (h - self.mean) * (self.variance + _EPS).rsqrt() @ self.matrix
+            z = (h - self.mean) * (self.variance + _EPS).rsqrt() @ self.matrix
+            return (self._draw_in(z) - self.drawn_mean) * self.drawn_gain
         variance, mean = torch.var_mean(h[:n_bound], dim=0, correction=0)
         z = (h - mean) * (variance + _EPS).rsqrt()
         self._track(self.mean, mean)
@@ -193,6 +199,25 @@ class Normalizer(nn.Module):
         self.correlation.copy_(correlation)
         self._set_matrix(correlation, n_rows)
 
+    def fit_norms(self, z: Tensor) -> None:
+        """Draw in norms that vary more than those of N(0, I), by the outputs so far.
+
+        Norms are raised to a power: the one at which the logarithms of squared norms
+        vary as much as those of a chi-squared variable do, which is ``trigamma(d / 2)``
+        in closed form; but at most 1, so that nothing far out is sent further.  Along
+        slices norms hardly show where components are many, nor in batches whitened
+        each for itself.
+        """
+        law = torch.special.polygamma(1, z.new_tensor(z.shape[1] / 2))
+        power = (law / _mean_square(z).log().var(correction=0)).sqrt()
+        self.power.copy_(power.clamp_max(1))
+        variance, mean = torch.var_mean(self._draw_in(z), dim=0, correction=0)
+        self.drawn_mean.copy_(mean)
+        self.drawn_gain.copy_(_inverse_scale(variance))
+
+    def _draw_in(self, z: Tensor) -> Tensor:
+        return z * _mean_square(z)[:, None] ** ((self.power - 1) / 2)
+
     def _set_matrix(self, correlation: Tensor, n_rows: int | None) -> None:
         matrix = _identity(correlation)
         if self.whiten:
@@ -201,6 +226,11 @@ class Normalizer(nn.Module):
             matrix = _symmetric_whitening(correlation, n_rows, self.shrinkage)
         gain = _inverse_scale((matrix * (correlation @ matrix)).sum(0))
         self.matrix.copy_(matrix * gain)
+
+
+def _mean_square(z: Tensor) -> Tensor:
+    """Return the mean square of each row, above zero."""
+    return z.square().mean(1).clamp_min(1e-12)
 
 
 def _inverse_scale(variance: Tensor) -> Tensor:

@@ -92,8 +92,8 @@ default="infonce"
         Weight of the sliced capacity: what random one-dimensional slices of the codes
         lack to their capacity, on average and in nats, and a sixteenth of what their
         norms lack, is taken off the information.  "auto" is 0 for tables; for images,
-        48 (less in batches of fewer than 256 rows), rising to 192 for 64 components in
-        batches of 512.
+        48 (less in batches of fewer than 256 rows), rising in batches of 512 to 128 for
+        16 components and 256 for 64.
 
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, and not
@@ -272,7 +272,8 @@ default="infonce"
     After training, the statistics of every normalisation are computed again on all
     clean training rows, and the codes of the normal law are whitened (those of the
     uniform law before the last step, the normal distribution function), as ``whiten``
-    says.
+    says.  With views, norms of codes that vary more than the law's are drawn in by a
+    power of them.
 
     References
     ----------
@@ -594,8 +595,8 @@ channels) or (n_samples, channels, height, width)
             return 0.0
         # The smaller the batch, the more of what slices seem to lack is chance.
         fullness = min(1, batch_size / 512)
-        many = self._bounded_n_components() / 16
-        return 48 * max(min(1, 2 * fullness), many * fullness**2)
+        many = 32 * math.sqrt(self._bounded_n_components()) * fullness**3
+        return max(48 * min(1, 2 * fullness), many)
 
     def _bounded_n_components(self):
         """Return the number of components that weights for images go by."""

@@ -17,9 +17,11 @@ from torch.nn import functional as F
 
 __all__ = ["radial_gap", "random_directions", "sliced_gap"]
 
-_SMOOTHING = 0.3  # the noise s of the slices
-_REACH = 5.0  # the grid goes from -5 to 5
-_N_GRID = 81
+# The noise s of the slices.  With less, the gap is mostly that of fine structure, and
+# closing it tears classes apart; with more, it hardly tells (docs/defaults.md).
+_SMOOTHING = 0.6
+_REACH = 6.0  # the grid goes from -6 to 6
+_N_GRID = 49
 _STEP = 2 * _REACH / (_N_GRID - 1)
 _MOST_OFF = 12  # steps: five deviations of the noise
 
@@ -45,7 +47,7 @@ def sliced_gap(codes: Tensor, directions: Tensor) -> Tensor:
     Notes
     -----
     Codes are shared out between the two nearest points of a grid, and one short
-    convolution with the noise gives the density.  Codes beyond 5 are put at the ends.
+    convolution with the noise gives the density.  Codes beyond 6 are put at the ends.
     """
     return _gap(codes @ directions).mean()
 

@@ -22,7 +22,7 @@ from ._model import (
     make_source,
     torch_type,
 )
-from ._network import Normalizer
+from ._network import Network, Normalizer
 from ._runtime import batches, sandbox, seeded_generator, take
 from ._source import Source
 
@@ -30,6 +30,8 @@ __all__ = ["Data", "FitConfig", "TrainResult", "train"]
 
 # Enough batches to know the information after training to about 0.01 nats.
 _MAX_BATCHES = 20
+# Enough rows to know the spread of norms to a hundredth.
+_MOST_NORMS = 8192
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,8 @@ def finalize(
     """Replace running averages by statistics of all clean training rows.
 
     Batch norm of the encoder first, as it changes what the normaliser sees; then the
-    normaliser's affine map; what the critic knows of pairs of codes last.
+    normaliser's affine map and its map of norms; what the critic knows of pairs of
+    codes last.
     """
     model.eval()
     network, device, rows = model.network, config.device, source.rows
@@ -277,10 +280,20 @@ def finalize(
             for chunk in chunks if has_batch_norm else []:
                 network.encode(network.input(take(rows, chunk, device)))
         _fit_normalizer(network.normalizer, network.encode, model, source, chunks)
+        if config.model.has_pairs:
+            # Without views, norms of rows trained on say too little of other rows.
+            _fit_norms(network, source, order[:_MOST_NORMS])
         if network.standardizer is not None:
             _fit_normalizer(network.standardizer, network.hidden, model, source, chunks)
         if model.critic.is_matched:
             _fit_critic(model, config, source)
+
+
+def _fit_norms(network: Network, source: Source, index: np.ndarray) -> None:
+    """Set the map of the codes' norms from these rows."""
+    chunks = [index[chunk] for chunk in batches(len(index), source.rows.shape[1])]
+    codes = [network.code(network.input(source.take(chunk))) for chunk in chunks]
+    network.normalizer.fit_norms(torch.cat(codes))
 
 
 def _fit_critic(model: InfoMax, config: FitConfig, source: Source) -> None:

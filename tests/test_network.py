@@ -4,6 +4,7 @@ import torch
 
 from skdim._encoders import ENCODERS
 from skdim._network import InputLayer, NetworkSpec, Normalizer, build_network
+from skdim.metrics import norm_spread
 
 
 def spec(encoder="mlp", row_shape=(5,), channels_first=False, d=3):
@@ -63,8 +64,7 @@ def test_both_layouts_of_an_image_give_the_same_input():
 
 def normalized(h, n_rows=None, whiten=True):
     layer = Normalizer(h.shape[1], whiten).eval()
-    covariance = torch.cov(h.T, correction=0).reshape(h.shape[1], h.shape[1])
-    layer.fit(h.mean(0), covariance, n_rows or len(h))
+    layer.fit(h.mean(0), covariance(h), n_rows or len(h))
     return layer(h.float())
 
 
@@ -125,10 +125,10 @@ def test_whitening_of_what_is_received_leaves_small_directions_small():
     h[:, 1] = h[:, 0] + 0.1 * h[:, 1]  # a direction of a hundredth of the variance
     layer = Normalizer(2, whiten=False, shrinkage=0.5).eval()
     layer.fit(h.mean(0), torch.cov(h.T, correction=0), len(h))
-    covariance = torch.cov(layer(h.float()).T)
-    torch.testing.assert_close(covariance.diagonal(), torch.ones(2), atol=1e-2, rtol=0)
+    found = torch.cov(layer(h.float()).T)
+    torch.testing.assert_close(found.diagonal(), torch.ones(2), atol=1e-2, rtol=0)
     # The correlation of 0.995, shrunk by a half, is 0.4975: roots 1.4975 and 0.5025.
-    small, large = torch.linalg.eigvalsh(covariance)
+    small, large = torch.linalg.eigvalsh(found)
     assert small / large == pytest.approx(0.005 / 0.5025 * 1.4975 / 1.995, rel=0.05)
 
 
@@ -174,3 +174,48 @@ def test_weights_come_from_the_generator_only(encoder):
     one, two = build(), build()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def scaled_rows(spread, n=5000, d=32):
+    """Normal rows, each with a scale of its own."""
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(n, d, generator=g, dtype=torch.float64)
+    return z * (spread * torch.randn(n, 1, generator=g, dtype=torch.float64)).exp()
+
+
+def norms_fitted(h):
+    """Return a normaliser without and with its map of norms."""
+    plain, drawing = (Normalizer(h.shape[1], whiten=True).double() for _ in range(2))
+    for layer in (plain, drawing):
+        layer.eval().fit(h.mean(0), covariance(h), len(h))
+    drawing.fit_norms(drawing(h))
+    return plain, drawing
+
+
+def covariance(h):
+    return torch.cov(h.T, correction=0).reshape(h.shape[1], h.shape[1])
+
+
+def test_norms_that_vary_too_much_are_drawn_in():
+    h, fresh = scaled_rows(0.3), scaled_rows(0.3, n=20_000)
+    plain, drawing = norms_fitted(h)
+    assert norm_spread(plain(fresh)) > 2
+    assert norm_spread(drawing(fresh)) == pytest.approx(1, abs=0.1)
+    torch.testing.assert_close(
+        covariance(drawing(h)).diagonal(), torch.ones(32).double()
+    )
+    assert drawing(h).mean(0).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("d", [1, 2, 32])
+def test_norms_that_vary_less_than_those_of_the_law_stay(d):
+    h = scaled_rows(0.0, d=d)
+    h = h / h.square().mean(1, keepdim=True) ** 0.15
+    plain, drawing = norms_fitted(h)
+    torch.testing.assert_close(drawing(h), plain(h))
+
+
+@pytest.mark.parametrize("h", [torch.zeros(4, 3), torch.ones(2, 1)])
+def test_norms_of_codes_that_are_all_alike_are_finite(h):
+    _, drawing = norms_fitted(h.double())
+    assert torch.isfinite(drawing(torch.randn(5, h.shape[1]).double())).all()

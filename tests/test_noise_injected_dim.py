@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdim import NoiseInjectedDIM, _model
+from skdim._network import Normalizer
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
 
@@ -778,6 +779,7 @@ def test_noise_of_images_is_drawn_several_times(digit_images, digit_rows, monkey
 def test_sliced_weight_brings_the_norms_closer(digit_images, monkeypatch):
     # Slices of many components are nearly normal whatever their norms are.
     train, test = digit_images
+    monkeypatch.setattr(Normalizer, "fit_norms", lambda *args: None)
 
     def off(share):
         monkeypatch.setattr(_model, "_RADIAL_SHARE", share)
@@ -785,6 +787,21 @@ def test_sliced_weight_brings_the_norms_closer(digit_images, monkeypatch):
         return abs(norm_spread(dim.fit(train).transform(test)) - 1)
 
     assert off(_model._RADIAL_SHARE) < 0.8 * off(0.0)
+
+
+def test_norms_of_many_components_are_drawn_in_where_there_are_views(
+    digit_rows, monkeypatch
+):
+    train, test = digit_rows
+
+    def norms(**params):
+        dim = NoiseInjectedDIM(64, random_state=0, max_iter=40, **params)
+        return norm_spread(dim.fit(train).transform(test))
+
+    plain, drawn = norms(views=None), norms()
+    monkeypatch.setattr(Normalizer, "fit_norms", lambda *args: None)
+    assert norms(views=None) == plain
+    assert abs(drawn - 1) < 0.15 < abs(norms() - 1)
 
 
 @pytest.mark.parametrize(
@@ -810,7 +827,7 @@ def test_weights_for_images_follow_the_number_of_components(
 
 @pytest.mark.parametrize(
     ("n_components", "batch_size", "weight"),
-    [(2, 256, 48), (16, 512, 48), (64, 256, 48), (64, 512, 192), (100, 900, 192)],
+    [(2, 256, 48), (16, 512, 128), (64, 256, 48), (64, 512, 256), (100, 900, 256)],
 )
 def test_slices_of_images_weigh_more_in_full_batches(
     digit_images, n_components, batch_size, weight

@@ -5,7 +5,7 @@ import torch
 
 from skdim._slices import radial_gap, random_directions, sliced_gap
 
-NOISE = 0.3
+NOISE = 0.6
 
 
 def sample(n, d, seed=0):
