@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from skdim import NoiseInjectedDIM
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
-BATCH, EPOCHS = 512, 16
+BATCH, EPOCHS = 512, 20
 
 
 def measure(X, y, X_test, y_test, seed):

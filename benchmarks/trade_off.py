@@ -21,6 +21,7 @@ OURS = {
     "skdim, noise_scale": "noise_scale",
     "skdim, agreement_weight": "agreement_weight",
 }
+STYLES = dict(zip(OURS, ("ko-", "k^-", "ks-"), strict=True))
 
 
 def curves(rows):
@@ -40,14 +41,13 @@ def draw(rows, title, path):
     """Write one picture: nearest neighbours beside a linear probe."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
     for axis, key in zip(axes, ("kNN", "linear"), strict=True):
         for index, (name, line) in enumerate(sorted(curves(rows).items())):
             line = sorted(line, key=lambda row: row["match"])
             points = [[row[k] for row in line] for k in ("match", key)]
-            is_ours = name in OURS
-            style = "o-" if is_ours else "x--"
-            axis.plot(*points, style, color=f"C{index % 10}", label=name)
+            style = STYLES.get(name, f"C{index}x--")
+            axis.plot(*points, style, label=name)
         best = max(row[key] for row in rows)
         axis.set(
             xscale="log",
@@ -56,7 +56,7 @@ def draw(rows, title, path):
             ylim=(best - 0.12, best + 0.01),
         )
         axis.axvline(rows[0]["floor"], color="gray", ls=":", label="a true sample")
-    axes[1].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right")
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
 

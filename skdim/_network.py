@@ -173,8 +173,10 @@ class Normalizer(nn.Module):
         if not self.training:
             z = (h - self.mean) * (self.variance + _EPS).rsqrt() @ self.matrix
             return (self._draw_in(z) - self.drawn_mean) * self.drawn_gain
-        variance, mean = torch.var_mean(h[:n_bound], dim=0, correction=0)
-        z = (h - mean) * (variance + _EPS).rsqrt()
+        mean = h[:n_bound].mean(0)
+        centered = h - mean
+        variance = centered[:n_bound].square().mean(0)
+        z = centered * (variance + _EPS).rsqrt()
         self._track(self.mean, mean)
         self._track(self.variance, variance)
         if not self.whiten:
@@ -222,6 +224,9 @@ class Normalizer(nn.Module):
         matrix = _identity(correlation)
         if self.whiten:
             matrix = _whitening(correlation, n_rows)
+            if n_rows is not None:
+                left = matrix.T @ correlation @ matrix
+                matrix = matrix @ _evened(left, n_rows)
         elif self.shrinkage is not None and n_rows is not None:
             matrix = _symmetric_whitening(correlation, n_rows, self.shrinkage)
         gain = _inverse_scale((matrix * (correlation @ matrix)).sum(0))
@@ -252,6 +257,21 @@ def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
     return torch.linalg.solve_triangular(factor, identity, upper=False).T
 
 
+def _evened(covariance: Tensor, n_rows: int) -> Tensor:
+    """Return what brings variances that are no chance to the edge of those that are.
+
+    Shrinkage leaves directions small that carry little next to others, however many
+    rows there are.  The variances of white rows lie within ``(1 -+ sqrt(d / n))^2``
+    (Marchenko and Pastur, Math. USSR-Sbornik 1 (1967) 457).
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    share = math.sqrt(len(values) / n_rows)
+    lowest, highest = max(0.0, 1 - share) ** 2, (1 + share) ** 2
+    values = values.clamp_min(_DEAD)
+    within = torch.where(values > _DEAD, values.clamp(lowest, highest), values)
+    return vectors * (within / values).sqrt() @ vectors.T
+
+
 def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Tensor:
     """Return the inverse root of the correlation, shrunk by at least ``weight``."""
     weight = max(weight, _shrinkage(correlation, n_rows))
@@ -260,6 +280,7 @@ def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Ten
     return vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
 
 
+_DEAD = 1e-4  # a smaller variance is nothing that could be brought back
 _SMALLEST_SHRINKAGE = 1e-4  # keeps the factor well conditioned in single precision
 
 

@@ -3,7 +3,13 @@ import pytest
 import torch
 
 from skdim._encoders import ENCODERS
-from skdim._network import InputLayer, NetworkSpec, Normalizer, build_network
+from skdim._network import (
+    InputLayer,
+    NetworkSpec,
+    Normalizer,
+    _evened,
+    build_network,
+)
 from skdim.metrics import norm_spread
 
 
@@ -75,6 +81,17 @@ def test_normalizer_whitens_given_enough_rows():
     z = normalized(h)
     assert z.mean(0).abs().max() < 1e-3
     torch.testing.assert_close(torch.cov(z.T), torch.eye(4), atol=5e-3, rtol=0)
+
+
+def test_directions_that_carry_little_are_whitened_too_given_enough_rows():
+    g = torch.Generator().manual_seed(0)
+    h = torch.randn(20_000, 20, generator=g, dtype=torch.float64)
+    h[:, :-1] = 30 * h[:, :1] + h[:, :-1]  # nearly one direction; shrinkage sees it
+    share = (20 / 20_000) ** 0.5
+    values = torch.linalg.eigvalsh(covariance(normalized(h)))
+    assert values.min() > 0.95 * (1 - share) ** 2
+    assert values.max() < 1.05 * (1 + share) ** 2
+    torch.testing.assert_close(_evened(torch.eye(30), 20), torch.eye(30))
 
 
 def test_normalizer_with_few_rows_keeps_to_a_scale_per_component():
