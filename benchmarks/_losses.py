@@ -1,6 +1,7 @@
 """Losses of peers on the codes of two views, by their papers' formulas.
 
-Each is called with two batches of codes, row by row of the same origin.  Those that
+The test suite holds them to the values of the library lightly where it has them.  Each
+is called with two batches of codes, row by row of the same origin.  Those that
 hold parameters of their own are modules.
 """
 

@@ -122,7 +122,7 @@ def load(folder, name, held_out):
 def trained(method, setting, case, images, seed):
     """Train one method; return its network."""
     is_ours = method == OURS
-    own = setting if is_ours else {"whiten": False}
+    own = setting if is_ours else {"whiten": False}  # and nothing of our last maps
     estimator = NoiseInjectedDIM(
         case.n_components,
         hidden_layer_sizes=SIZES,
@@ -136,7 +136,10 @@ def trained(method, setting, case, images, seed):
     rows = images.reshape(len(images), -1)
     torch.manual_seed(seed)
     generator, noise = seeded_generator(seed), seeded_generator(seed + 1)
-    model = InfoMax(config.model, generator)
+    spec = config.model
+    if not is_ours:
+        spec = replace(spec, network=replace(spec.network, draws_in=False))
+    model = InfoMax(spec, generator)
     model.network.input.fit(rows)
     model.network.input.float()
     source = make_source(model, rows, seed, config.device)
@@ -185,7 +188,7 @@ def outputs(network: Network, images):
         for chunk in batches(*rows.shape):
             inputs = network.input(take(rows, chunk))
             hidden.append(network.hidden(inputs))
-            codes.append(network.normalizer(network.encoder[1](hidden[-1])))
+            codes.append(network.normalized(network.encoder[1](hidden[-1])))
     return torch.cat(codes).double().numpy(), torch.cat(hidden).double().numpy()
 
 

@@ -135,18 +135,23 @@ def versus():
             for method, group in methods.items()
         }
         ours = mean.pop("skdim")
-        closest = min(peer["match"] for peer in mean.values())
+        ratios = []
+        for key in ("match", "match, whitened"):
+            closest = min(peer[key] for peer in mean.values())
+            ratio = ours[key] / closest
+            ratios.append(f"{ours[key]:.3f} / {closest:.3f} = {ratio:.2f}")
         leads = [ours[use] - max(peer[use] for peer in mean.values()) for use in uses]
         rows.append(
             [
                 f"{NAMES[data]}, {n_components}, {steps} steps",
-                f"{ours['match']:.3f} / {closest:.3f} = {ours['match'] / closest:.2f}",
+                *ratios,
                 *(f"{lead:+.3f}" for lead in leads),
                 f"{ours['norms']:.2f}",
             ]
         )
     titles = [IMAGES[use][0] for use in uses]
-    header = ["case", "match, ours / the closest peer's", *titles, "norms, ours"]
+    header = ["case", "match, ours / the closest peer's", "all whitened", *titles]
+    header.append("norms, ours")
     return table(header, rows) + "\n\n" + how(judged, "means")
 
 

@@ -201,11 +201,12 @@ channels) or (n_samples, channels, height, width)
                 "put in."
             )
         known = np.array([label != -1 for label in y.tolist()], dtype=bool)
-        classes = np.array(y[known].tolist())
+        classes = y[known].tolist()
         labels = np.full(len(y), -1)
-        if known.any():
-            check_classification_targets(classes)
-            labels[known] = np.unique(classes, return_inverse=True)[1]
+        if classes:
+            check_classification_targets(np.array(classes))
+            number = {label: k for k, label in enumerate(dict.fromkeys(classes))}
+            labels[known] = [number[label] for label in classes]  # 1 is not "1"
         return labels
 
     def _check_image_shape(self, shape, reset):

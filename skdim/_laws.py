@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,23 @@ class Law:
             raise _no_law(distribution)
         if not is_known and not self._is_continuous():
             raise _no_law(distribution)
+
+    def check_copies(self) -> None:
+        """Raise ValueError if copies are of another kind.
+
+        Those of ``scipy.stats.Normal`` are: standard at times, whatever its parameters.
+        """
+        try:
+            is_kept = type(copy.deepcopy(self.distribution)) is type(self.distribution)
+        except Exception:  # whatever it is that copying fails with
+            is_kept = False
+        if not is_kept:
+            raise ValueError(
+                f"The 'output_distribution' parameter must be a distribution that "
+                f"copies keep as it is, which clone and pickle need. Got "
+                f"{self.distribution!r}, whose copies are another; freeze a classic "
+                f"one, such as scipy.stats.norm(loc, scale)."
+            )
 
     def _is_continuous(self) -> bool:
         """Whether there is one distribution, whose quantiles have their shares."""

@@ -27,6 +27,7 @@ __all__ = [
     "ModelSpec",
     "Terms",
     "ViewSpec",
+    "check_shape",
     "even_batches",
     "information",
     "make_source",
@@ -194,7 +195,9 @@ class InfoMax(nn.Module):
         views = self.spec.views
         for step in views.steps:
             if callable(step):
+                shape = tuple(inputs.shape)
                 inputs = step(inputs, generator)
+                check_shape("'views' callable", inputs, shape)
                 continue
             view = VIEWS[step]
             other = []
@@ -240,6 +243,16 @@ class InfoMax(nn.Module):
         """Return all weights as arrays that no device or torch is needed to hold."""
         state = self.state_dict()
         return {name: value.detach().cpu().numpy() for name, value in state.items()}
+
+
+def check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
+    """Raise ValueError if this is no tensor of that shape."""
+    got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
+    if got != expected:
+        raise ValueError(
+            f"The {name} must return a tensor of shape {expected} for a batch of "
+            f"{expected[0]} rows. Got {got} instead."
+        )
 
 
 @contextmanager

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ._encoders import ENCODERS
 from ._runtime import batches, take
 
-__all__ = ["InputLayer", "Network", "NetworkSpec", "Normalizer", "build_network"]
+__all__ = [
+    "InputLayer",
+    "Network",
+    "NetworkSpec",
+    "NormMap",
+    "Normalizer",
+    "build_network",
+]
 
 
 _OUTLIER_BOUND = 3.0  # in deviations
@@ -41,6 +48,8 @@ class NetworkSpec:
         Whether codes are held to no correlation too, in each batch and at the end.
     shrinkage : float or None
         If not ``whiten``: correlations shrunk by this much are taken out at the end.
+    draws_in : bool
+        Whether codes whose norms vary too much are drawn in at the end.
     output_layer : {"code", "hidden"}
         What ``transform`` returns; an encoder of the user's has no "hidden".
     """
@@ -52,6 +61,7 @@ class NetworkSpec:
     n_components: int
     whiten: bool = True
     shrinkage: float | None = None
+    draws_in: bool = False
     output_layer: str = "code"
 
     @property
@@ -138,8 +148,6 @@ class Normalizer(nn.Module):
 
     With ``shrinkage`` instead, batches are not whitened, but at the end correlations
     that were shrunk by this much are, by the symmetric root that changes codes least.
-
-    ``fit_norms`` adds a last map, of the norms of the codes: see there.
     """
 
     momentum = 0.1
@@ -154,9 +162,6 @@ class Normalizer(nn.Module):
         self.register_buffer("variance", torch.ones(n_components, **plain))
         self.register_buffer("correlation", torch.eye(n_components, **plain))
         self.register_buffer("matrix", torch.eye(n_components, **plain))
-        self.register_buffer("power", torch.ones((), **plain))
-        self.register_buffer("drawn_mean", torch.zeros(n_components, **plain))
-        self.register_buffer("drawn_gain", torch.ones(n_components, **plain))
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -171,8 +176,7 @@ class Normalizer(nn.Module):
         of the views, where these are made differently.
         """
         if not self.training:
-            z = (h - self.mean) * (self.variance + _EPS).rsqrt() @ self.matrix
-            return (self._draw_in(z) - self.drawn_mean) * self.drawn_gain
+            return (h - self.mean) * (self.variance + _EPS).rsqrt() @ self.matrix
         mean = h[:n_bound].mean(0)
         centered = h - mean
         variance = centered[:n_bound].square().mean(0)
@@ -201,25 +205,6 @@ class Normalizer(nn.Module):
         self.correlation.copy_(correlation)
         self._set_matrix(correlation, n_rows)
 
-    def fit_norms(self, z: Tensor) -> None:
-        """Draw in norms that vary more than those of N(0, I), by the outputs so far.
-
-        Norms are raised to a power: the one at which the logarithms of squared norms
-        vary as much as those of a chi-squared variable do, which is ``trigamma(d / 2)``
-        in closed form; but at most 1, so that nothing far out is sent further.  Along
-        slices norms hardly show where components are many, nor in batches whitened
-        each for itself.
-        """
-        law = torch.special.polygamma(1, z.new_tensor(z.shape[1] / 2))
-        power = (law / _mean_square(z).log().var(correction=0)).sqrt()
-        self.power.copy_(power.clamp_max(1))
-        variance, mean = torch.var_mean(self._draw_in(z), dim=0, correction=0)
-        self.drawn_mean.copy_(mean)
-        self.drawn_gain.copy_(_inverse_scale(variance))
-
-    def _draw_in(self, z: Tensor) -> Tensor:
-        return z * _mean_square(z)[:, None] ** ((self.power - 1) / 2)
-
     def _set_matrix(self, correlation: Tensor, n_rows: int | None) -> None:
         matrix = _identity(correlation)
         if self.whiten:
@@ -231,11 +216,6 @@ class Normalizer(nn.Module):
             matrix = _symmetric_whitening(correlation, n_rows, self.shrinkage)
         gain = _inverse_scale((matrix * (correlation @ matrix)).sum(0))
         self.matrix.copy_(matrix * gain)
-
-
-def _mean_square(z: Tensor) -> Tensor:
-    """Return the mean square of each row, above zero."""
-    return z.square().mean(1).clamp_min(1e-12)
 
 
 def _inverse_scale(variance: Tensor) -> Tensor:
@@ -267,9 +247,8 @@ def _evened(covariance: Tensor, n_rows: int) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     share = math.sqrt(len(values) / n_rows)
     lowest, highest = max(0.0, 1 - share) ** 2, (1 + share) ** 2
-    values = values.clamp_min(_DEAD)
-    within = torch.where(values > _DEAD, values.clamp(lowest, highest), values)
-    return vectors * (within / values).sqrt() @ vectors.T
+    within = values.clamp(lowest, highest).clamp_min(_SMALL)
+    return vectors * (within / values.clamp_min(_SMALL)).sqrt() @ vectors.T
 
 
 def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Tensor:
@@ -280,7 +259,7 @@ def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Ten
     return vectors * values.clamp_min(1e-6).rsqrt() @ vectors.T
 
 
-_DEAD = 1e-4  # a smaller variance is nothing that could be brought back
+_SMALL = 1e-3  # a variance below is raised as if it were this one
 _SMALLEST_SHRINKAGE = 1e-4  # keeps the factor well conditioned in single precision
 
 
@@ -297,10 +276,54 @@ def _shrinkage(covariance: Tensor, n_rows: int) -> float:
     return float((gain / spread).clamp(0, 1)) if spread > 0 else 1.0
 
 
+class NormMap(nn.Module):
+    """Draw in codes whose norms vary more than those of N(0, I), by a power of them.
+
+    Along slices norms hardly show where components are many, nor do they in batches
+    that are whitened each for itself.
+    """
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__()
+        plain = {"dtype": torch.float32, "device": "cpu"}
+        self.register_buffer("power", torch.ones((), **plain))
+        self.register_buffer("mean", torch.zeros(n_components, **plain))
+        self.register_buffer("gain", torch.ones(n_components, **plain))
+
+    def fit_power(self, z: Tensor) -> None:
+        """Set the power from codes of mean 0 and variance 1.
+
+        With it the logarithms of squared norms vary as much as those of a chi-squared
+        variable do, which is ``trigamma(d / 2)``.  But it is at most 1, so that nothing
+        far out is sent further, and no less than 1/4.
+        """
+        law = torch.special.polygamma(1, z.new_tensor(z.shape[1] / 2))
+        power = (law / _mean_square(z).log().var(correction=0)).sqrt()
+        self.power.copy_(power.clamp(0.25, 1))
+
+    def fit(self, mean: Tensor, variance: Tensor) -> None:
+        """Bring what is drawn in to mean 0 and variance 1, by these moments of it."""
+        self.mean.copy_(mean)
+        self.gain.copy_(_inverse_scale(variance))
+
+    def drawn_in(self, z: Tensor) -> Tensor:
+        """Raise the norm of each code to the power."""
+        return z * _mean_square(z)[:, None] ** ((self.power - 1) / 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (self.drawn_in(z) - self.mean) * self.gain
+
+
+def _mean_square(z: Tensor) -> Tensor:
+    """Return the mean square of each row, neither zero nor infinite."""
+    return z.square().mean(1).clamp(1e-12, torch.finfo(z.dtype).max)
+
+
 class Network(nn.Module):
     """Raw rows to outputs: training mode normalises by the batch, eval by all rows.
 
-    ``standardizer``, if there is one, serves the layer below the code.
+    ``norms``, if there is one, is a last map of the codes, not used in training;
+    ``standardizer`` serves the layer below the code.
     """
 
     def __init__(self, spec: NetworkSpec, encoder: nn.Module) -> None:
@@ -309,6 +332,7 @@ class Network(nn.Module):
         self.encoder = encoder
         self.is_own_encoder = spec.is_own_encoder
         self.normalizer = Normalizer(spec.n_components, spec.whiten, spec.shrinkage)
+        self.norms = NormMap(spec.n_components) if spec.draws_in else None
         self.standardizer = None
         if spec.output_layer == "hidden":
             self.standardizer = Normalizer(encoder[1].in_features, whiten=False)
@@ -331,7 +355,12 @@ class Network(nn.Module):
 
     def code(self, inputs: Tensor, n_bound: int | None = None) -> Tensor:
         """Map scaled inputs to codes of mean 0 and variance 1."""
-        return self.normalizer(self.encode(inputs), n_bound)
+        return self.normalized(self.encode(inputs), n_bound)
+
+    def normalized(self, h: Tensor, n_bound: int | None = None) -> Tensor:
+        """Map the encoder's output to codes of mean 0 and variance 1."""
+        z = self.normalizer(h, n_bound)
+        return z if self.training or self.norms is None else self.norms(z)
 
     def forward(self, rows: Tensor) -> Tensor:
         inputs = self.input(rows)

@@ -96,8 +96,9 @@ default="infonce"
         16 components and 256 for 64.
 
     whiten : {"auto", "received"} or bool, default="auto"
-        True holds codes to zero correlation, in each batch and at the end, and not
-        only to mean 0 and variance 1 by component.  The law asks for it, and the match
+        True holds codes to zero correlation, in each batch and at the end, as far as so
+        many rows tell it from chance, and not only to mean 0 and variance 1 by
+        component.  The law asks for it, and the match
         is closer.  But directions that the views have nearly erased are blown up to
         the size of all others, which on tables costs classifiers accuracy.
         "received" whitens at the end what the receiver sees, codes with their noise,
@@ -142,8 +143,8 @@ default="infonce"
         batch of the same shape.  A list is applied in its order.  "auto" is
         "neighbors" for tables, "affine" for images of one channel, "crop", "flip" and
         "color" for those of three or four, and "crop" for others.  None compares a
-        code with itself: a closer match, and features that keep what tells rows apart
-        instead of what they share.
+        code with itself: a closer match, unless rows are few for so many components,
+        and features that keep what tells rows apart instead of what they share.
 
     view_strength : "auto" or float, default="auto"
         Of all named views: a standard deviation ("jitter"), the probability that a
@@ -272,8 +273,8 @@ default="infonce"
     After training, the statistics of every normalisation are computed again on all
     clean training rows, and the codes of the normal law are whitened (those of the
     uniform law before the last step, the normal distribution function), as ``whiten``
-    says.  With views, norms of codes that vary more than the law's are drawn in by a
-    power of them.
+    says.  With views or ``supervised``, norms of codes that vary more than the law's
+    are then drawn in by a power of them.
 
     References
     ----------
@@ -501,7 +502,13 @@ channels) or (n_samples, channels, height, width)
         channel = CHANNELS[noise_distribution](noise_scale)
         whiten, shrinkage = self._resolve_whiten(network, views, channel)
         model = ModelSpec(
-            network=replace(network, whiten=whiten, shrinkage=shrinkage),
+            network=replace(
+                network,
+                whiten=whiten,
+                shrinkage=shrinkage,
+                # Without pairs, norms of rows trained on say too little of others.
+                draws_in=bool(views.steps or self.supervised),
+            ),
             noise_distribution=noise_distribution,
             noise_scale=noise_scale,
             critic=self.critic,
@@ -565,7 +572,7 @@ channels) or (n_samples, channels, height, width)
         """Return the distribution of the noise and its scale."""
         from ._channels import CHANNELS
 
-        Law(self.output_distribution)  # raises if it is none
+        Law(self.output_distribution).check_copies()  # raises if it is none
         name, law = self.noise_distribution, self.output_distribution
         if name == "auto":
             box = CHANNELS["uniform"].for_batch(batch_size, self.n_components)

@@ -49,7 +49,7 @@ def capacity_share_score(estimator, X, y=None):
     Returns
     -------
     share : float
-        Higher is better; 1 is perfect, and more is chance.
+        Higher is better, and 1, the most there is, is perfect.
 
     Raises
     ------
@@ -74,7 +74,8 @@ def capacity_share_score(estimator, X, y=None):
     while isinstance(estimator, Pipeline):
         X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         estimator = estimator[-1]
-    return float(last._information(X, objective="infonce") / last.capacity_)
+    information = last._information(X, objective="infonce")
+    return float(min(1.0, information / last.capacity_))
 
 
 def match_score(estimator, X, y=None):

@@ -17,12 +17,13 @@ from ._model import (
     NOISE,
     InfoMax,
     ModelSpec,
+    check_shape,
     even_batches,
     information,
     make_source,
     torch_type,
 )
-from ._network import Network, Normalizer
+from ._network import Network
 from ._runtime import batches, sandbox, seeded_generator, take
 from ._source import Source
 
@@ -126,7 +127,7 @@ def check_user_code(model: InfoMax, rows: np.ndarray, device: torch.device) -> N
     inputs = model.network.input(take(rows, slice(2), device))
     for step in filter(callable, spec.views.steps):
         view = step(inputs.clone(), seeded_generator(0, device))
-        _check_shape("'views' callable", view, tuple(inputs.shape))
+        check_shape("'views' callable", view, tuple(inputs.shape))
         if not torch.isfinite(view).all():
             raise ValueError("The 'views' callable must return finite numbers.")
     try:
@@ -135,18 +136,9 @@ def check_user_code(model: InfoMax, rows: np.ndarray, device: torch.device) -> N
         raise ValueError(
             f"The encoder failed on inputs of shape {tuple(inputs.shape)}: {error}"
         ) from error
-    _check_shape("encoder", outputs, (len(inputs), spec.network.n_components))
+    check_shape("encoder", outputs, (len(inputs), spec.network.n_components))
     if not outputs.requires_grad:
         raise ValueError("The encoder must have parameters that can be trained.")
-
-
-def _check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
-    got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
-    if got != expected:
-        raise ValueError(
-            f"The {name} must return a tensor of shape {expected} for a batch of "
-            f"{expected[0]} rows. Got {got} instead."
-        )
 
 
 def _run(
@@ -279,21 +271,15 @@ def finalize(
         with _precise_batch_norm(network.encoder) as has_batch_norm:
             for chunk in chunks if has_batch_norm else []:
                 network.encode(network.input(take(rows, chunk, device)))
-        _fit_normalizer(network.normalizer, network.encode, model, source, chunks)
-        if config.model.has_pairs:
-            # Without views, norms of rows trained on say too little of other rows.
-            _fit_norms(network, source, order[:_MOST_NORMS])
+        moments = _moments(network, network.encode, source, chunks)
+        network.normalizer.fit(*moments, len(rows))
+        if network.norms is not None:
+            _fit_norms(network, source, chunks)
         if network.standardizer is not None:
-            _fit_normalizer(network.standardizer, network.hidden, model, source, chunks)
+            moments = _moments(network, network.hidden, source, chunks)
+            network.standardizer.fit(*moments, len(rows))
         if model.critic.is_matched:
             _fit_critic(model, config, source)
-
-
-def _fit_norms(network: Network, source: Source, index: np.ndarray) -> None:
-    """Set the map of the codes' norms from these rows."""
-    chunks = [index[chunk] for chunk in batches(len(index), source.rows.shape[1])]
-    codes = [network.code(network.input(source.take(chunk))) for chunk in chunks]
-    network.normalizer.fit_norms(torch.cat(codes))
 
 
 def _fit_critic(model: InfoMax, config: FitConfig, source: Source) -> None:
@@ -320,20 +306,33 @@ def _precise_batch_norm(encoder: nn.Module) -> Iterator[bool]:
         layer.eval()
 
 
-def _fit_normalizer(
-    normalizer: Normalizer,
+def _fit_norms(network: Network, source: Source, chunks: list[np.ndarray]) -> None:
+    """Set the map of the codes' norms, its power from as many rows as tell it."""
+
+    def drawn_in(inputs: Tensor) -> Tensor:
+        return network.norms.drawn_in(network.normalizer(network.encode(inputs)))
+
+    some = chunks[: max(1, _MOST_NORMS // len(chunks[0]))]
+    codes = [drawn_in(network.input(source.take(chunk))) for chunk in some]
+    network.norms.fit_power(torch.cat(codes))  # which was 1 so far
+    if network.norms.power < 1:
+        mean, covariance = _moments(network, drawn_in, source, chunks)
+        network.norms.fit(mean, covariance.diagonal())
+
+
+def _moments(
+    network: Network,
     outputs: Callable[[Tensor], Tensor],
-    model: InfoMax,
     source: Source,
     chunks: list[np.ndarray],
-) -> None:
-    """Set the affine map of an output from its moments over all rows."""
+) -> tuple[Tensor, Tensor]:
+    """Return mean and covariance of an output over all rows."""
     total = square = 0.0
     for chunk in chunks:
-        values = outputs(model.network.input(source.take(chunk))).double()
+        values = outputs(network.input(source.take(chunk))).double()
         total = total + values.sum(0)
         square = square + values.T @ values
     mean = total / len(source)
     covariance = square / len(source) - torch.outer(mean, mean)
     _checked(float(covariance.sum()))
-    normalizer.fit(mean, covariance, len(source))
+    return mean, covariance

@@ -1,11 +1,17 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.base import clone
 
 from skdim._laws import LAWS, Law
 
 CONTINUOUS = [*LAWS, stats.expon(scale=3), stats.t(3), stats.beta(0.5, 2), stats.expon]
-if hasattr(stats, "Normal"):
+KEPT = list(CONTINUOUS)
+if hasattr(stats, "Uniform"):
+    KEPT.append(stats.Uniform(a=1.0, b=3.0))
     CONTINUOUS.append(stats.Normal(mu=1.0, sigma=2.0))
 
 
@@ -39,6 +45,27 @@ if hasattr(stats, "Normal"):
     BAD.append(stats.Normal)
 if hasattr(stats, "Binomial"):
     BAD.append(stats.Binomial(n=5, p=0.3))
+
+
+@pytest.mark.parametrize("distribution", KEPT)
+def test_a_law_is_the_same_after_clone_and_pickle(distribution):
+    Law(distribution).check_copies()
+    z = np.linspace(-3, 3, 7)
+    expected = Law(distribution).from_normal(z)
+    for copied in (
+        clone(distribution, safe=False),
+        pickle.loads(pickle.dumps(distribution)),
+    ):
+        np.testing.assert_array_equal(Law(copied).from_normal(z), expected)
+
+
+@pytest.mark.skipif(not hasattr(stats, "Normal"), reason="needs a newer scipy")
+def test_a_law_that_copies_change_is_refused():
+    # Copies of scipy's own Normal may be standard, whatever its parameters.
+    if type(copy.deepcopy(stats.Normal(mu=1.0))) is stats.Normal:
+        pytest.skip("this scipy copies it")
+    with pytest.raises(ValueError, match=r"stats\.norm\(loc, scale\)"):
+        Law(stats.Normal(mu=1.0)).check_copies()
 
 
 @pytest.mark.parametrize("bad", BAD)

@@ -7,6 +7,7 @@ from skdim._network import (
     InputLayer,
     NetworkSpec,
     Normalizer,
+    NormMap,
     _evened,
     build_network,
 )
@@ -200,39 +201,50 @@ def scaled_rows(spread, n=5000, d=32):
     return z * (spread * torch.randn(n, 1, generator=g, dtype=torch.float64)).exp()
 
 
-def norms_fitted(h):
-    """Return a normaliser without and with its map of norms."""
-    plain, drawing = (Normalizer(h.shape[1], whiten=True).double() for _ in range(2))
-    for layer in (plain, drawing):
-        layer.eval().fit(h.mean(0), covariance(h), len(h))
-    drawing.fit_norms(drawing(h))
-    return plain, drawing
+def norms_fitted(z):
+    """Return a map of norms that has seen these codes."""
+    norms = NormMap(z.shape[1]).double()
+    norms.fit_power(z)
+    if norms.power < 1:
+        drawn_in = norms.drawn_in(z)
+        norms.fit(drawn_in.mean(0), drawn_in.var(0, correction=0))
+    return norms
 
 
 def covariance(h):
     return torch.cov(h.T, correction=0).reshape(h.shape[1], h.shape[1])
 
 
+def standardized(z):
+    return (z - z.mean(0)) / z.std(0, correction=0)
+
+
 def test_norms_that_vary_too_much_are_drawn_in():
-    h, fresh = scaled_rows(0.3), scaled_rows(0.3, n=20_000)
-    plain, drawing = norms_fitted(h)
-    assert norm_spread(plain(fresh)) > 2
-    assert norm_spread(drawing(fresh)) == pytest.approx(1, abs=0.1)
+    z, fresh = (standardized(scaled_rows(0.3, n)) for n in (5000, 20_000))
+    norms = norms_fitted(z)
+    assert norm_spread(fresh) > 2
+    assert norm_spread(norms(fresh)) == pytest.approx(1, abs=0.1)
+    drawn_in = norms(z)
     torch.testing.assert_close(
-        covariance(drawing(h)).diagonal(), torch.ones(32).double()
+        drawn_in.var(0, correction=0), torch.ones(32).double(), atol=1e-6, rtol=0
     )
-    assert drawing(h).mean(0).abs().max() < 1e-6
+    assert drawn_in.mean(0).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("d", [1, 2, 32])
 def test_norms_that_vary_less_than_those_of_the_law_stay(d):
-    h = scaled_rows(0.0, d=d)
-    h = h / h.square().mean(1, keepdim=True) ** 0.15
-    plain, drawing = norms_fitted(h)
-    torch.testing.assert_close(drawing(h), plain(h))
+    z = scaled_rows(0.0, d=d)
+    z = standardized(z / z.square().mean(1, keepdim=True) ** 0.15)
+    assert torch.equal(norms_fitted(z)(z), z)
 
 
-@pytest.mark.parametrize("h", [torch.zeros(4, 3), torch.ones(2, 1)])
-def test_norms_of_codes_that_are_all_alike_are_finite(h):
-    _, drawing = norms_fitted(h.double())
-    assert torch.isfinite(drawing(torch.randn(5, h.shape[1]).double())).all()
+@pytest.mark.parametrize("z", [torch.zeros(4, 3), torch.ones(2, 1)])
+def test_norms_of_codes_that_are_all_alike_are_finite(z):
+    norms = norms_fitted(z.double())
+    assert torch.isfinite(norms(torch.randn(5, z.shape[1]).double())).all()
+
+
+def test_codes_far_out_stay_far_out():
+    norms = norms_fitted(standardized(scaled_rows(0.3))).float()
+    far = norms(torch.full((1, 32), 1e25))  # its square is infinite
+    assert torch.isfinite(far).all() and far.abs().min() > 1e4

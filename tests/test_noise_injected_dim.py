@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdim import NoiseInjectedDIM, _model
-from skdim._network import Normalizer
+from skdim._network import NormMap
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
 
@@ -779,7 +779,7 @@ def test_noise_of_images_is_drawn_several_times(digit_images, digit_rows, monkey
 def test_sliced_weight_brings_the_norms_closer(digit_images, monkeypatch):
     # Slices of many components are nearly normal whatever their norms are.
     train, test = digit_images
-    monkeypatch.setattr(Normalizer, "fit_norms", lambda *args: None)
+    monkeypatch.setattr(NormMap, "fit_power", lambda *args: None)
 
     def off(share):
         monkeypatch.setattr(_model, "_RADIAL_SHARE", share)
@@ -799,7 +799,7 @@ def test_norms_of_many_components_are_drawn_in_where_there_are_views(
         return norm_spread(dim.fit(train).transform(test))
 
     plain, drawn = norms(views=None), norms()
-    monkeypatch.setattr(Normalizer, "fit_norms", lambda *args: None)
+    monkeypatch.setattr(NormMap, "fit_power", lambda *args: None)
     assert norms(views=None) == plain
     assert abs(drawn - 1) < 0.15 < abs(norms() - 1)
 
@@ -894,6 +894,21 @@ def test_labels_of_any_kind_and_images(digit_images, digits_by_class):
         for labels in (y, names)
     ]
     np.testing.assert_array_equal(*codes)
+
+
+def test_a_number_and_its_text_are_two_classes(digit_rows):
+    rows = digit_rows[0]
+    y = np.array([1, "1", -1], dtype=object)[np.arange(len(rows)) % 3]
+    labels = quick()._validate_labels(y, rows)
+    assert labels.tolist() == [0, 1, -1] * (len(rows) // 3) + [0, 1][: len(rows) % 3]
+
+
+def test_a_view_that_changes_shape_in_training_is_named(digit_rows):
+    def views(inputs, generator):
+        return inputs if len(inputs) == 2 else inputs[:, 1:]
+
+    with pytest.raises(ValueError, match="'views' callable must return a tensor"):
+        quick(views=views).fit(digit_rows[0])
 
 
 @pytest.mark.parametrize(

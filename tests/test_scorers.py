@@ -130,6 +130,12 @@ def test_match_of_true_samples_is_about_minus_one(law):
     assert np.mean(matches) == pytest.approx(-1, abs=0.25)
 
 
+def test_share_is_at_most_all(cancer):
+    train, test = cancer
+    dim = NoiseInjectedDIM(2, noise_scale=100.0, max_iter=2, random_state=0)
+    assert metrics.capacity_share_score(dim.fit(train), test) <= 1
+
+
 def test_share_is_score_over_capacity(fitted, cancer):
     _, test = cancer
     share = metrics.capacity_share_score(fitted, test)
