@@ -35,9 +35,11 @@ class Channel(ABC):
     widest_noise: ClassVar[float] = math.inf
 
     @classmethod
-    def for_batch(cls, batch_size: int, n_components: int) -> Channel:
-        """Return the channel whose capacity a batch of this size can measure."""
-        channel = cls.with_capacity(math.log(batch_size), n_components)
+    def for_batch(
+        cls, batch_size: int, n_components: int, share: float = 1.0
+    ) -> Channel:
+        """Return the channel of this share of what a batch of this size can measure."""
+        channel = cls.with_capacity(share * math.log(batch_size), n_components)
         noise_scale = channel.noise_scale
         return cls(min(noise_scale, cls.widest_noise))
 

@@ -72,10 +72,10 @@ default="normal"
     noise_scale : "auto" or float, default="auto"
         Standard deviation of the normal noise, or half-width of the uniform noise, in
         units of the code that is sent, from 1e-6 to 1e6.  "auto" gives the channel the
-        capacity ``log(batch_size)``, which is what a batch can measure; but uniform
-        noise is no wider than 0.2, because the best codes under wider noise are not
-        uniform, and normal noise on codes of images no wider than 1.  More noise leaves
-        less detail in the codes.
+        capacity ``log(batch_size)``, which is what a batch can measure, or for normal
+        noise on tables without views half of it; but uniform noise is no wider than
+        0.2, because the best codes under wider noise are not uniform, and normal noise
+        on codes of images no wider than 1.  More noise leaves less detail in the codes.
 
     objective : {"infonce", "dv", "nwj", "jsd", "smile", "agreement"}, \
 default="infonce"
@@ -582,11 +582,13 @@ channels) or (n_samples, channels, height, width)
             name = "uniform" if is_uniform and fits else "normal"
         if self.noise_scale != "auto":
             return name, float(self.noise_scale)
-        noise_scale = (
-            CHANNELS[name].for_batch(batch_size, self.n_components).noise_scale
-        )
+        # Without views all details of a row tell it from others; wider noise leaves
+        # those that carry over to rows not seen.
+        is_alone = not (is_image or views.steps or self.supervised)
+        share = 0.5 if is_alone and name == "normal" else 1.0
+        channel = CHANNELS[name].for_batch(batch_size, self.n_components, share)
         widest = _WIDEST_NOISE_OF_IMAGES if is_image else math.inf
-        return name, min(noise_scale, widest)
+        return name, min(channel.noise_scale, widest)
 
     def _resolve_agreement_weight(self, network, views):
         if self.agreement_weight != "auto":

@@ -188,6 +188,16 @@ def test_auto_noise_depends_on_batch_and_width():
     assert scales[2, 64] < scales[16, 64]
 
 
+@pytest.mark.parametrize(
+    ("params", "share"),
+    [({"views": None}, 0.5), ({}, 1.0), ({"supervised": True}, 1.0)],
+)
+def test_auto_noise_carries_half_as_much_without_views(cancer, params, share):
+    y = np.arange(len(cancer[0])) % 2
+    dim = quick(batch_size=100, max_iter=1, **params).fit(cancer[0], y)
+    assert dim.capacity_ == pytest.approx(share * np.log(100))
+
+
 def test_pipeline_and_grid_search_without_labels(digit_rows):
     train, _ = digit_rows
     pipe = make_pipeline(StandardScaler(), quick(max_iter=10))
@@ -641,7 +651,7 @@ def test_noise_is_normal_where_the_box_is_too_much_for_a_batch(digit_rows):
         return dim.fit(digit_rows[0]).capacity_
 
     assert capacity(2) == pytest.approx(np.log(256))
-    assert capacity(16) == pytest.approx(np.log(256))
+    assert capacity(16) == pytest.approx(0.5 * np.log(256))
     assert capacity(16, noise_distribution="uniform") > 2 * np.log(256)
 
 
