@@ -33,7 +33,7 @@ _VIEWS = {
 }
 _VIEWS |= {n_channels: ["crop", "flip", "color"] for n_channels in (3, 4)}
 _WIDEST_NOISE_OF_IMAGES = 1.0
-_N_DRAWS_OF_IMAGES = 4  # of the noise of each code: a small part of a step's time
+_N_DRAWS_BESIDE_CONV = 4  # of the noise: a small part of a step's time there
 
 # The bound is called saturated within this share of the most it can report, if the
 # channel could carry more.
@@ -517,7 +517,7 @@ channels) or (n_samples, channels, height, width)
             is_supervised=bool(self.supervised),
             agreement_weight=self._resolve_agreement_weight(network, views),
             sliced_weight=self._resolve_sliced_weight(network, batch_size),
-            n_draws=_N_DRAWS_OF_IMAGES if network.is_image else 1,
+            n_draws=_N_DRAWS_BESIDE_CONV if network.encoder == "conv" else 1,
         )
         self._check_agreement(model)
         return model
