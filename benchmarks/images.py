@@ -122,7 +122,7 @@ def load(folder, name, held_out):
 def trained(method, setting, case, images, seed):
     """Train one method; return its network."""
     is_ours = method == OURS
-    own = setting if is_ours else {"whiten": False}  # and nothing of our last maps
+    own = setting if is_ours else {}
     estimator = NoiseInjectedDIM(
         case.n_components,
         hidden_layer_sizes=SIZES,
@@ -137,8 +137,9 @@ def trained(method, setting, case, images, seed):
     torch.manual_seed(seed)
     generator, noise = seeded_generator(seed), seeded_generator(seed + 1)
     spec = config.model
-    if not is_ours:
-        spec = replace(spec, network=replace(spec.network, draws_in=False))
+    if not is_ours:  # nothing that ours does to its own codes
+        plain = replace(spec.network, whiten=False, draws_in=False)
+        spec = replace(spec, network=plain)
     model = InfoMax(spec, generator)
     model.network.input.fit(rows)
     model.network.input.float()

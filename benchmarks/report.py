@@ -249,11 +249,15 @@ def features():
         ]
         for row in sorted(results["rows"], key=lambda row: row["mean rank"])
     ]
-    text = (
-        f"Accuracy in percent, mean over {len(results['tables'])} tables and "
-        f"{results['splits']} splits of each; a star marks features that use labels:"
-    )
+    text = _of_tables("Accuracy in percent", results)
     return "\n\n".join([text, table(kept, rows), how(results)])
+
+
+def _of_tables(what, results):
+    return (
+        f"{what}, mean over {len(results['tables'])} tables and {results['splits']} "
+        f"splits of each; a star marks features that use labels:"
+    )
 
 
 GAINS = [
@@ -278,11 +282,7 @@ def gains():
         [kind, *(f"{found[kind][use] - found['inputs'][use]:+.1f}" for use in uses)]
         for kind in GAINS
     ]
-    text = (
-        f"Points of accuracy over the standardised inputs, mean over "
-        f"{len(results['tables'])} tables and {results['splits']} splits of each; a "
-        f"star marks features that use labels:"
-    )
+    text = _of_tables("Points of accuracy over the standardised inputs", results)
     header = ["representation", *uses]
     return "\n\n".join([text, table(header, rows), how(results)])
 

@@ -507,7 +507,7 @@ channels) or (n_samples, channels, height, width)
                 whiten=whiten,
                 shrinkage=shrinkage,
                 # Without pairs, norms of rows trained on say too little of others.
-                draws_in=bool(views.steps or self.supervised),
+                draws_in=self._has_pairs(views),
             ),
             noise_distribution=noise_distribution,
             noise_scale=noise_scale,
@@ -584,11 +584,15 @@ channels) or (n_samples, channels, height, width)
             return name, float(self.noise_scale)
         # Without views all details of a row tell it from others; wider noise leaves
         # those that carry over to rows not seen.
-        is_alone = not (is_image or views.steps or self.supervised)
+        is_alone = not (is_image or self._has_pairs(views))
         share = 0.5 if is_alone and name == "normal" else 1.0
         channel = CHANNELS[name].for_batch(batch_size, self.n_components, share)
         widest = _WIDEST_NOISE_OF_IMAGES if is_image else math.inf
         return name, min(channel.noise_scale, widest)
+
+    def _has_pairs(self, views):
+        """Return whether a code is compared with another than the one sent."""
+        return bool(views.steps or self.supervised)
 
     def _resolve_agreement_weight(self, network, views):
         if self.agreement_weight != "auto":
