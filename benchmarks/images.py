@@ -28,7 +28,7 @@ from skdim import NoiseInjectedDIM
 from skdim._model import InfoMax, make_source
 from skdim._network import Network
 from skdim._runtime import batches, sandbox, seeded_generator, take
-from skdim._trainer import finalize
+from skdim._statistics import finalize
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
 SIZES = (16, 32, 64)

@@ -38,6 +38,9 @@ class Critic(nn.Module):
         """Return scores to report, where those in training have seen the batch."""
         return scores
 
+    def forget(self) -> None:
+        """Drop what is held of the batch before, which may be no number."""
+
     def agreement(self, u: Tensor, sent: Tensor, scores: Tensor) -> Tensor:
         """Return the agreement bound, which ``scores`` hold for one draw of noise."""
         return agreement(scores)
@@ -85,6 +88,10 @@ class ChannelCritic(Critic):
         averages = self.slope, self.excess
         for average, value in zip(averages, before or self.of_batch, strict=True):
             average.lerp_(value, weight)
+
+    def forget(self) -> None:
+        if self.has_views:
+            self.of_batch = None
 
     def fit(self, moments: list[tuple[Tensor, Tensor]]) -> None:
         """Set the averages to those of many batches."""

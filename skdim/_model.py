@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from ._channels import CHANNELS, Channel
 from ._critics import CRITICS
 from ._network import NetworkSpec, build_network
 from ._objectives import OBJECTIVES
-from ._runtime import batches, sandbox, seeded_generator, take
+from ._rows import batches
+from ._runtime import sandbox, seeded_generator, take
 from ._slices import radial_gap, random_directions, sliced_gap
 from ._source import Source, nearest
 from ._views import VIEWS
@@ -28,6 +30,7 @@ __all__ = [
     "Terms",
     "ViewSpec",
     "check_shape",
+    "check_view",
     "even_batches",
     "information",
     "make_source",
@@ -197,7 +200,7 @@ class InfoMax(nn.Module):
             if callable(step):
                 shape = tuple(inputs.shape)
                 inputs = step(inputs, generator)
-                check_shape("'views' callable", inputs, shape)
+                check_view(inputs, shape)
                 continue
             view = VIEWS[step]
             other = []
@@ -255,11 +258,18 @@ def check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
         )
 
 
+def check_view(view: object, expected: tuple[int, ...]) -> None:
+    """Raise ValueError if a view of the user's has another shape, or NaN."""
+    check_shape("'views' callable", view, expected)
+    if not torch.isfinite(view).all():
+        raise ValueError("The 'views' callable must return finite numbers.")
+
+
 @contextmanager
 def restored(
     spec: ModelSpec,
     weights: dict[str, np.ndarray],
-    rows: np.ndarray,
+    rows: Any,
     seed: int,
     device: torch.device,
 ) -> Iterator[InfoMax]:
@@ -274,18 +284,20 @@ def restored(
         yield model
 
 
-def transform(model: InfoMax, rows: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the standard outputs of all rows, without noise."""
+def transform(
+    model: InfoMax, rows: Any, device: torch.device, to: torch.device | str = "cpu"
+) -> Tensor:
+    """Return the standard outputs of all rows, without noise, on device ``to``."""
     shape = (len(rows), model.network.n_outputs)
-    outputs = torch.empty(shape, dtype=torch_type(rows), device="cpu")
-    for chunk in batches(*rows.shape):
-        outputs[chunk] = model.network(take(rows, chunk, device)).cpu()
-    return outputs.numpy()
+    outputs = torch.empty(shape, dtype=torch_type(rows), device=to)
+    for chunk in batches(len(rows), math.prod(rows.shape[1:])):
+        outputs[chunk] = model.network(take(rows, chunk, device)).to(to)
+    return outputs
 
 
 def make_source(
     model: InfoMax,
-    rows: np.ndarray,
+    rows: Any,
     seed: int,
     device: torch.device,
     labels: np.ndarray | None = None,
@@ -329,6 +341,7 @@ def even_batches(n_rows: int, batch_size: int, seed: int) -> np.ndarray:
     return np.resize(order, (-(-n_rows // batch_size), batch_size))
 
 
-def torch_type(rows: np.ndarray) -> torch.dtype:
-    """Return the type to compute in: that of the rows, single for integers."""
-    return torch.float64 if rows.dtype == np.float64 else torch.float32
+def torch_type(rows: Any) -> torch.dtype:
+    """Return the type to compute in: double for double precision, else single."""
+    is_double = rows.dtype in (torch.float64, np.dtype("<f8"), np.dtype(">f8"))
+    return torch.float64 if is_double else torch.float32

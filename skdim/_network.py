@@ -6,13 +6,15 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ._encoders import ENCODERS
-from ._runtime import batches, take
+from ._rows import batches
+from ._runtime import take
 
 __all__ = [
     "InputLayer",
@@ -103,12 +105,27 @@ class InputLayer(nn.Module):
         self.register_buffer("mean", torch.zeros(shape, **plain))
         self.register_buffer("inverse_scale", torch.ones(shape, **plain))
 
-    def fit(self, rows: np.ndarray) -> None:
-        """Set mean and scale from all rows, in two passes of double precision."""
+    def fit(
+        self, rows: Any, scaling: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> None:
+        """Set mean and scale: as given, or from all rows in double precision."""
+        if scaling is None:
+            mean, deviation, varies = self._moments(rows)
+        else:
+            mean, deviation = (
+                torch.tensor(part, device="cpu").reshape(self.mean.shape)
+                for part in scaling
+            )
+            varies = deviation > 0
+        self.mean.copy_(mean)
+        self.inverse_scale.copy_(torch.where(varies, 1 / deviation, 0))
+
+    def _moments(self, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and deviation, and where that is no error of rounding."""
         shape = self.mean.shape
         axes = [0, *(1 + axis for axis, size in enumerate(shape) if size == 1)]
         count = len(rows) * math.prod(self.row_shape) / self.mean.numel()
-        chunks = batches(len(rows), 8 * rows.shape[1])
+        chunks = batches(len(rows), 8 * math.prod(self.row_shape))
 
         def total(of: Callable[[Tensor], Tensor]) -> Tensor:
             parts = (take(rows, chunk).reshape(-1, *self.row_shape) for chunk in chunks)
@@ -122,10 +139,10 @@ class InputLayer(nn.Module):
         deviation = unit * (squares / count).sqrt()
         # A constant column has a deviation of rounding errors only.
         rounding = 10 * torch.finfo(torch.float64).eps * mean.abs()
-        smallest = np.finfo(np.result_type(rows.dtype, np.float16)).tiny
-        varies = deviation > rounding.clamp_min(float(smallest))
-        self.mean.copy_(mean)
-        self.inverse_scale.copy_(torch.where(varies, 1 / deviation, 0))
+        kind = take(rows, slice(1)).dtype
+        smallest = torch.finfo(kind if kind.is_floating_point else torch.float16).tiny
+        varies = deviation > rounding.clamp_min(smallest)
+        return mean, deviation, varies
 
     def forward(self, rows: Tensor) -> Tensor:
         x = rows.reshape(-1, *self.row_shape)

@@ -1,23 +1,15 @@
 """The noise-injected Deep InfoMax transformer."""
 
 import math
-import warnings
 from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 
-from ._base import (
-    BaseInfoMax,
-    HasMethods,
-    Interval,
-    StrOptions,
-    fit_context,
-    is_count,
-)
+from ._base import BaseInfoMax
 from ._laws import LAWS, Law
+from ._sklearn import HasMethods, Interval, StrOptions
+from ._validation import is_count, resolve_row_shape
 
 __all__ = ["NoiseInjectedDIM"]
 
@@ -199,6 +191,15 @@ default="infonce"
     validation_fraction : float, default=0.1
         Share of the training data to hold out, if ``early_stopping``.
 
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the weights of the fit before, for ``max_iter``
+        more epochs; curves are continued.  Inputs are scaled by the new data.
+
+    input_scaling : "auto" or tuple of (mean, scale), default="auto"
+        What scaled inputs are made by: numbers, or arrays of one number for each
+        column of a table or channel of images; a scale of 0 ignores the column.
+        "auto" takes those of the data, in ``partial_fit`` those of the first call.
+
     device : str, default="auto"
         "auto" uses CUDA if there is any, otherwise the CPU.
 
@@ -206,7 +207,8 @@ default="infonce"
         Fixes weights, batches and noise; an int makes ``fit`` reproducible.
 
     verbose : bool or int, default=0
-        If not 0, print the information of each epoch.
+        1 shows a progress bar if tqdm or rich is installed, and prints the information
+        of each epoch if not; above 1, always prints.
 
     Attributes
     ----------
@@ -233,18 +235,21 @@ default="infonce"
         Information, in nats, of the training data after training, estimated like
         ``score`` on at most 20 batches.
 
-    information_curve_ : ndarray of shape (n_iter_,)
+    information_curve_ : list of float of length n_iter_
         Mean of the bound, in nats, over the batches of each epoch.
 
-    match_curve_ : ndarray of shape (n_iter_,)
+    match_curve_ : list of float of length n_iter_
         Mean, over the batches of each epoch, of what random slices of the codes lack
         to their capacity, in nats; 0 is a perfect match to the law.
 
-    validation_information_curve_ : ndarray of shape (n_iter_,)
+    validation_information_curve_ : list of float
         The bound on held-out rows after each epoch.  Only with ``early_stopping``.
 
     n_iter_ : int
-        Number of epochs trained.
+        Number of epochs trained; with ``warm_start`` and ``partial_fit``, in all.
+
+    n_samples_seen_ : int
+        Number of rows of ``fit``, and of the calls of ``partial_fit`` since.
 
     n_features_in_ : int
         Number of features seen in ``fit``; of an image, height x width x channels.
@@ -257,7 +262,8 @@ default="infonce"
     ConvergenceWarning
         If the bound sits at the most it can report and nothing else holds the codes to
         their law, if it comes out above the capacity, if ``tol`` was not met within
-        ``max_iter``, or if training was interrupted.
+        ``max_iter``, if training was interrupted, or if it diverged and was taken up
+        again.
 
     See Also
     --------
@@ -330,6 +336,8 @@ default="infonce"
         n_iter_no_change=10,
         early_stopping=False,
         validation_fraction=0.1,
+        warm_start=False,
+        input_scaling="auto",
         device="auto",
         random_state=None,
         verbose=0,
@@ -361,6 +369,8 @@ default="infonce"
         self.n_iter_no_change = n_iter_no_change
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.input_scaling = input_scaling
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -409,70 +419,21 @@ default="infonce"
             "n_iter_no_change": [count],
             "early_stopping": ["boolean"],
             "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+            "warm_start": ["boolean"],
+            "input_scaling": [auto, "array-like"],
             "device": [str],
             "random_state": ["random_state"],
             "verbose": ["verbose"],
         }
 
-    @fit_context
-    def fit(self, X, y=None):
-        """Train the encoder on X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
-channels) or (n_samples, channels, height, width)
-            At least two rows of a table, or images; float or uint8.
-        y : array-like of shape (n_samples,), default=None
-            Classes, -1 for unknown; ignored unless ``supervised``.
-
-        Returns
-        -------
-        self : NoiseInjectedDIM
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If X or a parameter is invalid, before any training; or if training
-            diverges.  The estimator is then left as it was.
-        """
-        from ._trainer import train
-
-        with self._unchanged_on_error():
-            rows, image_shape = self._validate_rows(X, reset=True, ensure_min_samples=2)
-            row_shape, channels_first = self._row_shape(image_shape, rows.shape[1])
-            labels = self._validate_labels(y, rows) if self.supervised else None
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            data, validation_data = self._split(rows, labels, seed)
-            config = self._resolve(len(data.rows), row_shape, channels_first, seed)
-            result = train(config, data, validation_data)
-            self._set_fitted(config, result)
-        self._warn(config, result)
-        return self
-
-    def _split(self, rows, labels, seed):
-        """Return data to train on, and validation data or None."""
-        from ._trainer import Data
-
-        if not self.early_stopping:
-            return Data(rows, labels), None
-        n_validation = max(2, round(self.validation_fraction * len(rows)))
-        if len(rows) - n_validation < 2:
-            raise ValueError(
-                f"early_stopping=True with validation_fraction="
-                f"{self.validation_fraction} needs at least 2 rows to train on. Got "
-                f"{len(rows)} rows in all; pass more rows or early_stopping=False."
-            )
-        order = np.random.default_rng(seed).permutation(len(rows))
-        parts = order[n_validation:], order[:n_validation]
-        return [Data(rows[p], None if labels is None else labels[p]) for p in parts]
-
-    def _resolve(self, n_rows, row_shape, channels_first, seed):
+    def _resolve(self, n_rows, image_shape, seed):
         """Return the configuration with every "auto" decided."""
+        from ._config import FitConfig
         from ._runtime import resolve_device
-        from ._trainer import FitConfig
 
+        row_shape, channels_first = resolve_row_shape(
+            self.image_shape, image_shape, self.n_features_in_
+        )
         batch_size = _BATCH_SIZE if self.batch_size == "auto" else self.batch_size
         batch_size = min(batch_size, n_rows)
         steps_per_epoch = n_rows // batch_size
@@ -487,8 +448,30 @@ channels) or (n_samples, channels, height, width)
             n_iter_no_change=self.n_iter_no_change,
             seed=seed,
             device=resolve_device(self.device),
-            verbose=bool(self.verbose),
+            scaling=self._resolve_scaling(row_shape, channels_first),
         )
+
+    def _resolve_scaling(self, row_shape, channels_first):
+        """Return mean and scale of each column or channel, or None for the data's."""
+        if isinstance(self.input_scaling, str):
+            return None
+        n = row_shape[0 if channels_first else -1]
+        try:
+            mean, scale = (
+                np.broadcast_to(np.asarray(part, dtype=float), n).copy()
+                for part in self.input_scaling
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The 'input_scaling' parameter must hold mean and scale, numbers or "
+                f"arrays of {n} numbers. Got {self.input_scaling!r} instead."
+            ) from error
+        if not np.isfinite([mean, scale]).all() or (scale < 0).any():
+            raise ValueError(
+                f"The 'input_scaling' parameter must hold finite numbers, and scales "
+                f"of 0 or above. Got {self.input_scaling!r} instead."
+            )
+        return mean, scale
 
     def _resolve_model(self, batch_size, row_shape, channels_first):
         from ._channels import CHANNELS
@@ -683,36 +666,23 @@ channels) or (n_samples, channels, height, width)
             )
         return sizes
 
-    def _set_fitted(self, config, result):
+    def _fitted_attributes(self, config, result, before):
         model = config.model
-        self.noise_scale_ = model.noise_scale
-        self.agreement_weight_ = model.agreement_weight
-        self.sliced_weight_ = model.sliced_weight
-        self.capacity_ = model.channel.capacity(self.n_components)
-        self.batch_size_ = config.batch_size
-        self.information_ = result.information
-        self.information_curve_ = np.array(result.information_curve)
-        self.match_curve_ = np.array(result.gap_curve)
-        self.n_iter_ = len(result.information_curve)
-        vars(self).pop("validation_information_curve_", None)
-        if self.early_stopping:
-            curve = np.array(result.validation_curve)
-            self.validation_information_curve_ = curve
-        self._publish(config, result)
+        return super()._fitted_attributes(config, result, before) | {
+            "noise_scale_": model.noise_scale,
+            "agreement_weight_": model.agreement_weight,
+            "sliced_weight_": model.sliced_weight,
+            "capacity_": model.channel.capacity(model.network.n_components),
+        }
 
-    def _warn(self, config, result):
-        for message in self._doubts(config, result):
-            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+    def _misses_tol(self, config, result):
+        """Return whether training was to stop by itself and did not."""
+        return config.tol is not None and self.tol is not None and not result.stopped
 
     def _doubts(self, config, result):
         """Yield what speaks against the result."""
         ceiling = self._ceiling
-        if result.interrupted:
-            yield (
-                f"Training was interrupted after {self.n_iter_} of {config.max_iter} "
-                f"epochs; the estimator keeps what it had learned by then."
-            )
-        elif self.tol is not None and not result.stopped:
+        if not result.interrupted and self._misses_tol(config, result):
             yield (
                 f"Training reached max_iter={config.max_iter} epochs before the "
                 f"information stopped rising by more than tol={self.tol} nats for "

@@ -1,10 +1,13 @@
-"""Where and how the core runs: device, generators, forked workers, batches."""
+"""Where and how the core runs: device, generators, forked workers, tensors."""
 
 from __future__ import annotations
 
-import itertools
+import os
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +15,15 @@ from torch import Tensor
 
 from ._process import is_forked
 
-__all__ = ["batches", "resolve_device", "sandbox", "seeded_generator", "take"]
+__all__ = ["resolve_device", "sandbox", "seeded_generator", "take"]
 
 
-def resolve_device(device: str) -> torch.device:
-    """Return the device to compute on; "auto" is CUDA where there is one."""
+def resolve_device(device: str, or_cpu: bool = False) -> torch.device:
+    """Return the device to compute on; "auto" is CUDA where there is one.
+
+    ``or_cpu`` computes on the CPU, with a warning, where the device cannot be used: a
+    model fitted on another machine should work on this one.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -24,6 +31,12 @@ def resolve_device(device: str) -> torch.device:
         return torch.device(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
+        if or_cpu:
+            warnings.warn(
+                f"device={device!r} cannot be used here, so the CPU computes: {reason}",
+                stacklevel=2,
+            )
+            return torch.device("cpu")
         raise ValueError(
             f"The 'device' parameter must be 'auto' or a device that torch can use "
             f"here. Got {device!r} instead: {reason}"
@@ -35,6 +48,38 @@ def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gen
     return torch.Generator(device).manual_seed(seed)
 
 
+class _Shared:
+    """What all threads of this process share, to be made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.generator_lock = threading.RLock()  # of torch's global generator
+        self.count_lock = threading.Lock()
+        self.n_inside, self.n_threads = 0, 0
+
+
+_shared = _Shared()
+if hasattr(os, "register_at_fork"):
+    # A lock that another thread held would never be released in the child.
+    os.register_at_fork(after_in_child=lambda: _shared.__init__())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread; the last one to leave puts the number back."""
+    with _shared.count_lock:
+        if _shared.n_inside == 0:
+            _shared.n_threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _shared.n_inside += 1
+    try:
+        yield
+    finally:
+        with _shared.count_lock:
+            _shared.n_inside -= 1
+            if _shared.n_inside == 0:
+                torch.set_num_threads(_shared.n_threads)
+
+
 @contextmanager
 def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
     """Compute independently of the caller's torch settings, and of a fork.
@@ -42,13 +87,13 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
     A forked child inherits torch's thread pool without its threads and would wait for
     them for ever, so it computes on one thread for the duration.  ``global_seed`` is
     for code of the user's, which may draw from the global generator: it is seeded for
-    the duration and put back.
+    the duration and put back, and only one thread at a time may have it so.
     """
     with ExitStack() as stack:
         if is_forked():
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)
+            stack.enter_context(_one_thread())
         if global_seed is not None:
+            stack.enter_context(_shared.generator_lock)
             stack.enter_context(torch.random.fork_rng())
             torch.manual_seed(global_seed)
         stack.enter_context(torch.inference_mode(not gradients))
@@ -58,20 +103,17 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
 
 
 def take(
-    rows: np.ndarray, index: np.ndarray | slice, device: torch.device | str = "cpu"
+    rows: Any, index: np.ndarray | slice, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Copy some rows to a tensor.
+    """Return some rows as a tensor.
 
-    The copy is what makes read-only, memory-mapped and reversed arrays work.
+    Arrays are copied, which is what makes read-only, memory-mapped, reversed and
+    big-endian ones work.
     """
     chunk = rows[index]
+    if isinstance(chunk, Tensor):
+        return chunk.to(device)
+    native = chunk.dtype.newbyteorder("=")
     is_view = isinstance(index, slice)
-    chunk = np.array(chunk, order="C") if is_view else np.ascontiguousarray(chunk)
+    chunk = np.array(chunk, native, order="C", copy=True if is_view else None)
     return torch.from_numpy(chunk).to(device)
-
-
-def batches(n_rows: int, n_features: int) -> list[slice]:
-    """Return slices, even in size, that keep memory small and the cache warm."""
-    size = int(np.clip(2**20 // max(n_features, 1), 256, 8192))
-    edges = np.linspace(0, n_rows, -(-n_rows // size) + 1).astype(int)
-    return [slice(*pair) for pair in itertools.pairwise(edges.tolist())]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._runtime import batches, take
+from ._rows import batches
+from ._runtime import take
 
 __all__ = ["Source", "nearest"]
 
@@ -24,7 +27,8 @@ class Source:
 
     Parameters
     ----------
-    rows : ndarray of shape (n_rows, n_features)
+    rows : array of shape (n_rows, ...)
+        Anything that ``_rows`` names.
     device : torch.device
     near : ndarray of shape (n_rows, n_neighbors), default=None
         Indices of the neighbours of each row, if a view asks for them.
@@ -34,7 +38,7 @@ class Source:
 
     def __init__(
         self,
-        rows: np.ndarray,
+        rows: Any,
         device: torch.device,
         near: np.ndarray | None = None,
         labels: np.ndarray | None = None,
@@ -79,7 +83,7 @@ class Source:
 
 
 def nearest(
-    rows: np.ndarray,
+    rows: Any,
     scale: Callable[[Tensor], Tensor],
     n_neighbors: int,
     labels: np.ndarray | None,
@@ -99,7 +103,7 @@ def nearest(
         members = np.flatnonzero(groups == label)
         is_open = labels is not None and label == _UNLABELED
         candidates = np.arange(len(rows)) if is_open else members
-        most = _MOST_DIFFERENCES / (len(members) * rows.shape[1])
+        most = _MOST_DIFFERENCES / (len(members) * math.prod(rows.shape[1:]))
         most = max(int(most), _FEWEST_CANDIDATES)
         if len(candidates) > most:
             rng = np.random.default_rng(seed)

@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
-from ._critics import regression
+from ._config import Data, FitConfig, checked
+from ._descent import Descent
 from ._model import (
-    NOISE,
     InfoMax,
-    ModelSpec,
     check_shape,
-    even_batches,
+    check_view,
     information,
     make_source,
     torch_type,
 )
-from ._network import Network
-from ._runtime import batches, sandbox, seeded_generator, take
+from ._progress import Watcher
+from ._runtime import sandbox, seeded_generator, take
 from ._source import Source
+from ._statistics import MAX_BATCHES, Memory, finalize
 
-__all__ = ["Data", "FitConfig", "TrainResult", "train"]
-
-# Enough batches to know the information after training to about 0.01 nats.
-_MAX_BATCHES = 20
-# Enough rows to know the spread of norms to a hundredth.
-_MOST_NORMS = 8192
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """All that training needs to know, resolved: no "auto" is left."""
-
-    model: ModelSpec
-    batch_size: int
-    max_iter: int
-    learning_rate: float
-    weight_decay: float
-    tol: float | None
-    n_iter_no_change: int
-    seed: int
-    device: torch.device
-    verbose: bool = False
+__all__ = ["TrainResult", "check_user_code", "keep_model", "load", "train"]
 
 
 @dataclass
@@ -64,6 +42,8 @@ class TrainResult:
     validation_curve: list[float] = field(default_factory=list)
     stopped: bool = False  # by itself, before max_iter
     interrupted: bool = False  # by the user
+    memory: Memory | None = None  # of statistics, for a stream to go on from
+    fell_back: bool = False  # to a lower learning rate, because training diverged
 
     def add_epoch(
         self, information: float, gap: float, validation: float | None = None
@@ -75,61 +55,102 @@ class TrainResult:
             self.validation_curve.append(validation)
 
 
-@dataclass(frozen=True)
-class Data:
-    """Rows and, if training is supervised, their classes."""
-
-    rows: np.ndarray
-    labels: np.ndarray | None = None
-
-
 def train(
-    config: FitConfig, data: Data, validation_data: Data | None = None
+    config: FitConfig,
+    data: Data,
+    validation_data: Data | None = None,
+    *,
+    weights: dict[str, np.ndarray] | None = None,
+    watcher: Watcher | None = None,
 ) -> TrainResult:
-    """Train on ``data``; given validation data, keep the epoch that suits it best."""
+    """Train on ``data``; given validation data, keep the epoch that suits it best.
+
+    Training starts from ``weights`` where there are any.
+    """
     result, rows = TrainResult(), data.rows
-    global_seed = config.model.global_seed(config.seed)
-    with sandbox(gradients=True, global_seed=global_seed):
+    with sandbox(gradients=True, global_seed=config.model.global_seed(config.seed)):
         generator = seeded_generator(config.seed)
         model = InfoMax(config.model, generator)
-        model.network.input.fit(rows)
+        if weights is not None:
+            load(model, weights)
+        model.network.input.fit(rows, config.scaling)
         model.network.input.to(torch_type(rows))
         model.to(config.device)
         check_user_code(model, rows, config.device)
         source = _source(model, config, data)
         validation = validation_data and _source(model, config, validation_data)
+        n_steps = config.max_iter * (len(source) // config.batch_size)
+        descent = Descent(model, config, source, generator, n_steps)
         try:
-            _run(model, config, source, validation, generator, result)
+            _run(descent, validation, result, watcher or Watcher())
         except KeyboardInterrupt:
+            if descent.n_done == 0:
+                raise
             result.interrupted = True
-        except torch.linalg.LinAlgError as error:  # whitening met NaN
-            raise _divergence(math.nan) from error
-    finalize(model, config, source, generator)
-    result.information = information(
-        model, source, config.batch_size, config.seed, _MAX_BATCHES
-    )
+            descent.rescue()
+    _finish(model, config, source, generator, result)
+    return result
+
+
+def _finish(
+    model: InfoMax,
+    config: FitConfig,
+    source: Source,
+    generator: torch.Generator,
+    result: TrainResult,
+) -> None:
+    """Set the statistics, once more if the user interrupts that, and the result."""
+    start = generator.get_state()
+
+    def set_statistics() -> None:
+        generator.set_state(start)
+        result.memory = finalize(model, config, source, generator)
+        result.information = information(
+            model, source, config.batch_size, config.seed, MAX_BATCHES
+        )
+
+    try:
+        set_statistics()
+    except KeyboardInterrupt:
+        result.interrupted = True
+        set_statistics()
+    keep_model(model, config, result)
+
+
+def keep_model(model: InfoMax, config: FitConfig, result: TrainResult) -> None:
+    """Put the model into the result."""
     result.weights = model.weights()
     result.n_outputs = model.network.n_outputs
     result.encoder = config.model.network.encoder
     if config.model.network.is_own_encoder:
         model.zero_grad()
         result.encoder = model.network.encoder.cpu()
-    return result
+
+
+def load(model: InfoMax, weights: dict[str, np.ndarray]) -> None:
+    """Set all weights; raise ValueError if they are those of another model."""
+    state = {name: torch.tensor(value, device="cpu") for name, value in weights.items()}
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    if shapes != {name: tuple(v.shape) for name, v in model.state_dict().items()}:
+        raise ValueError(
+            "warm_start=True goes on from the fitted model, but other data or "
+            "parameters ask for one of another shape; set warm_start=False, or put "
+            "back what determines the shape."
+        )
+    model.load_state_dict(state)
 
 
 def _source(model: InfoMax, config: FitConfig, data: Data) -> Source:
     return make_source(model, data.rows, config.seed, config.device, data.labels)
 
 
-def check_user_code(model: InfoMax, rows: np.ndarray, device: torch.device) -> None:
+def check_user_code(model: InfoMax, rows: Any, device: torch.device) -> None:
     """Raise ValueError if the user's encoder or view does not fit the data."""
     spec = model.spec
     inputs = model.network.input(take(rows, slice(2), device))
     for step in filter(callable, spec.views.steps):
         view = step(inputs.clone(), seeded_generator(0, device))
-        check_shape("'views' callable", view, tuple(inputs.shape))
-        if not torch.isfinite(view).all():
-            raise ValueError("The 'views' callable must return finite numbers.")
+        check_view(view, tuple(inputs.shape))
     try:
         outputs = model.network.encode(inputs)
     except RuntimeError as error:
@@ -142,62 +163,38 @@ def check_user_code(model: InfoMax, rows: np.ndarray, device: torch.device) -> N
 
 
 def _run(
-    model: InfoMax,
-    config: FitConfig,
-    source: Source,
+    descent: Descent,
     validation: Source | None,
-    generator: torch.Generator,
     result: TrainResult,
+    watcher: Watcher,
 ) -> None:
     """Train for up to ``max_iter`` epochs; ``result`` is filled as they pass."""
-    n_batches = len(source) // config.batch_size
-    optimizer, scheduler = _optimizer(model, config, config.max_iter * n_batches)
-    noise = seeded_generator(config.seed + NOISE, config.device)
+    model, config = descent.model, descent.config
     monitor = _Monitor(config.tol, config.n_iter_no_change)
+
+    def snapshot() -> TrainResult:
+        frozen, other = copy.deepcopy(model), copy.deepcopy(result)
+        generator = seeded_generator(config.seed)
+        _finish(frozen, config, descent.source, generator, other)
+        return other
+
     try:
         for _ in range(config.max_iter):
-            model.train()
-            order = torch.randperm(len(source), generator=generator, device="cpu")
-            batched = order[: n_batches * config.batch_size].view(n_batches, -1).numpy()
-            terms = []
-            for index in batched:
-                term = model(source, index, noise)
-                optimizer.zero_grad()
-                term.objective.neg().backward()
-                optimizer.step()
-                scheduler.step()
-                terms.append(torch.stack([term.information, term.gap]))
-            value, gap = torch.stack(terms).mean(0).tolist()
-            curves = {"information": _checked(value), "gap": gap}
+            watcher.epoch_begins()
+            value, gap = descent.epoch()
+            result.fell_back = descent.fell_back
+            curves = {"information": value, "gap": gap}
             if validation is not None:
                 value = _validate(model, config, validation)
                 curves["validation"] = value
                 monitor.keep_if_best(value, model)
             result.add_epoch(**curves)
-            _report(config, result)
-            if monitor.should_stop(value):
+            is_asked = watcher.epoch_ends(result, snapshot)
+            if is_asked or monitor.should_stop(value):
                 result.stopped = True
                 break
     finally:
         monitor.restore_best(model)
-
-
-def _optimizer(
-    model: InfoMax, config: FitConfig, n_steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Return AdamW under a one-cycle schedule; critics have a rate of their own."""
-    rates = [config.learning_rate]
-    groups = [{"params": list(model.network.parameters())}]
-    if critic_parameters := list(model.critic.parameters()):
-        groups.append({"params": critic_parameters, "weight_decay": 0.0})
-        rates.append(config.learning_rate * model.critic.learning_rate_factor)
-    optimizer = torch.optim.AdamW(
-        groups, config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=n_steps + 1, pct_start=0.15
-    )
-    return optimizer, scheduler
 
 
 class _Monitor:
@@ -229,110 +226,4 @@ class _Monitor:
 def _validate(model: InfoMax, config: FitConfig, source: Source) -> float:
     model.eval()
     model.network.normalizer.settle()
-    return information(model, source, config.batch_size, config.seed)
-
-
-def _checked(value: float) -> float:
-    if not math.isfinite(value):
-        raise _divergence(value)
-    return value
-
-
-def _divergence(value: float) -> ValueError:
-    return ValueError(
-        f"Training diverged: the information or the codes became {value}; lower "
-        f"'learning_rate_init' or raise 'noise_scale'."
-    )
-
-
-def _report(config: FitConfig, result: TrainResult) -> None:
-    if config.verbose:
-        n_iter, curve = len(result.information_curve), result.validation_curve
-        line = f"Epoch {n_iter}/{config.max_iter}, information = "
-        line += f"{result.information_curve[-1]:.4f} nats"
-        print(line + (f", validation = {curve[-1]:.4f} nats" if curve else ""))
-
-
-def finalize(
-    model: InfoMax, config: FitConfig, source: Source, generator: torch.Generator
-) -> None:
-    """Replace running averages by statistics of all clean training rows.
-
-    Batch norm of the encoder first, as it changes what the normaliser sees; then the
-    normaliser's affine map and its map of norms; what the critic knows of pairs of
-    codes last.
-    """
-    model.eval()
-    network, device, rows = model.network, config.device, source.rows
-    global_seed = config.model.global_seed(config.seed)
-    with sandbox(gradients=False, global_seed=global_seed):
-        order = torch.randperm(len(rows), generator=generator, device="cpu").numpy()
-        chunks = [order[chunk] for chunk in batches(*rows.shape)]
-        with _precise_batch_norm(network.encoder) as has_batch_norm:
-            for chunk in chunks if has_batch_norm else []:
-                network.encode(network.input(take(rows, chunk, device)))
-        moments = _moments(network, network.encode, source, chunks)
-        network.normalizer.fit(*moments, len(rows))
-        if network.norms is not None:
-            _fit_norms(network, source, chunks)
-        if network.standardizer is not None:
-            moments = _moments(network, network.hidden, source, chunks)
-            network.standardizer.fit(*moments, len(rows))
-        if model.critic.is_matched:
-            _fit_critic(model, config, source)
-
-
-def _fit_critic(model: InfoMax, config: FitConfig, source: Source) -> None:
-    """Set what the critic knows of pairs from many batches."""
-    generator = seeded_generator(config.seed + NOISE, config.device)
-    batched = even_batches(len(source), config.batch_size, config.seed)[:_MAX_BATCHES]
-    model.critic.fit(
-        [regression(*model.pairs(source, index, generator)) for index in batched]
-    )
-
-
-@contextmanager
-def _precise_batch_norm(encoder: nn.Module) -> Iterator[bool]:
-    """Let batch norm collect plain averages over what is passed through."""
-    layers = [m for m in encoder.modules() if isinstance(m, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
-        layer.train()
-    yield bool(layers)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-        layer.eval()
-
-
-def _fit_norms(network: Network, source: Source, chunks: list[np.ndarray]) -> None:
-    """Set the map of the codes' norms, its power from as many rows as tell it."""
-
-    def drawn_in(inputs: Tensor) -> Tensor:
-        return network.norms.drawn_in(network.normalizer(network.encode(inputs)))
-
-    some = chunks[: max(1, _MOST_NORMS // len(chunks[0]))]
-    codes = [drawn_in(network.input(source.take(chunk))) for chunk in some]
-    network.norms.fit_power(torch.cat(codes))  # which was 1 so far
-    if network.norms.power < 1:
-        mean, covariance = _moments(network, drawn_in, source, chunks)
-        network.norms.fit(mean, covariance.diagonal())
-
-
-def _moments(
-    network: Network,
-    outputs: Callable[[Tensor], Tensor],
-    source: Source,
-    chunks: list[np.ndarray],
-) -> tuple[Tensor, Tensor]:
-    """Return mean and covariance of an output over all rows."""
-    total = square = 0.0
-    for chunk in chunks:
-        values = outputs(network.input(source.take(chunk))).double()
-        total = total + values.sum(0)
-        square = square + values.T @ values
-    mean = total / len(source)
-    covariance = square / len(source) - torch.outer(mean, mean)
-    _checked(float(covariance.sum()))
-    return mean, covariance
+    return checked(information(model, source, config.batch_size, config.seed))

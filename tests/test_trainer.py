@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 import torch
 
+from skdim._config import Data, FitConfig
 from skdim._critics import CRITICS
 from skdim._encoders import ENCODERS
 from skdim._model import InfoMax, ModelSpec, ViewSpec
 from skdim._network import NetworkSpec
 from skdim._runtime import seeded_generator
 from skdim._source import Source
-from skdim._trainer import Data, FitConfig, _Monitor, finalize, train
+from skdim._statistics import finalize
+from skdim._trainer import _Monitor, train
 
 
 def jitter(inputs, generator):

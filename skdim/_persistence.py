@@ -1,0 +1,78 @@
+"""What a saved estimator says of itself, and what is refused when it is loaded."""
+
+import warnings
+import zlib
+
+import numpy as np
+from sklearn.exceptions import InconsistentVersionWarning
+
+from ._version import __version__
+
+__all__ = ["check_saved", "stamped"]
+
+_STAMP = "_skdim_stamp"
+
+
+def stamped(state):
+    """Return the state of an estimator with its version and a checksum."""
+    stamp = {"version": __version__}
+    if "_state" in state:
+        stamp["checksum"] = _checksum(state["_state"]["weights"])
+    return state | {_STAMP: stamp}
+
+
+def check_saved(state, name):
+    """Return a state without its stamp.
+
+    Raises
+    ------
+    ValueError
+        If this is no state of such an estimator, or its weights have changed since.
+
+    Warns
+    -----
+    InconsistentVersionWarning
+        If it was saved by another version.
+    """
+    if not isinstance(state, dict) or not isinstance(state.get(_STAMP), dict):
+        raise ValueError(
+            f"This file holds no {name} that skdim saved. Got a state of type "
+            f"{type(state).__name__} without skdim's stamp; save a fitted estimator "
+            f"with pickle, joblib or skops."
+        )
+    state, stamp = dict(state), state[_STAMP]
+    del state[_STAMP]
+    version = stamp.get("version")
+    if version != __version__:
+        warnings.warn(
+            InconsistentVersionWarning(
+                estimator_name=name,
+                current_sklearn_version=f"skdim {__version__}",
+                original_sklearn_version=f"skdim {version}",
+            ),
+            stacklevel=4,
+        )
+    if "_state" in state:
+        _check_weights(state["_state"], stamp.get("checksum"), name)
+    return state
+
+
+def _check_weights(fitted, checksum, name):
+    try:
+        found = _checksum(fitted["weights"])
+    except (TypeError, KeyError, AttributeError, ValueError):
+        found = None
+    if found is None or found != checksum:
+        raise ValueError(
+            f"This file of a {name} is damaged: its weights are not those that were "
+            f"saved. Load another copy, or fit again."
+        )
+
+
+def _checksum(weights):
+    total = 0
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name])
+        total = zlib.crc32(f"{name}{array.dtype.str}{array.shape}".encode(), total)
+        total = zlib.crc32(array.tobytes(), total)
+    return total

@@ -1,0 +1,107 @@
+"""Training on a stream: one pass over each part of it, at a constant rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ._config import Data, FitConfig
+from ._descent import Descent
+from ._model import InfoMax, information, make_source, torch_type
+from ._runtime import sandbox, seeded_generator
+from ._statistics import MAX_BATCHES, Memory, finalize
+from ._trainer import TrainResult, check_user_code, keep_model, load
+
+__all__ = ["StreamState", "train_on"]
+
+# No schedule can know the end: about the mean of the one that a fit has.
+_RATE_SHARE = 1 / 3
+_SEEDS_APART = 7919  # of two parts, so that they see other noise
+
+
+@dataclass
+class StreamState:
+    """What the next part needs besides the weights, as plain values and arrays."""
+
+    n_calls: int = 0
+    n_remembered: int = 0
+    moments: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    optimizer: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def after(
+        cls,
+        result: TrainResult,
+        n_calls: int = 0,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> StreamState:
+        """Return what a stream goes on from, after a fit or a part of it."""
+        held = {} if optimizer is None else _held(optimizer)
+        return cls(n_calls, result.memory.n_rows, result.memory.values, held)
+
+
+def train_on(
+    config: FitConfig,
+    data: Data,
+    weights: dict[str, np.ndarray] | None,
+    state: StreamState,
+) -> tuple[TrainResult, StreamState]:
+    """Train on the next part of a stream; without weights, on its first part.
+
+    The scaling of inputs stays that of the first part, or of the weights.
+    """
+    config = _of_call(config, state.n_calls)
+    result = TrainResult()
+    with sandbox(gradients=True, global_seed=config.model.global_seed(config.seed)):
+        generator = seeded_generator(config.seed)
+        model = InfoMax(config.model, generator)
+        if weights is None:
+            model.network.input.fit(data.rows, config.scaling)
+        else:
+            load(model, weights)
+        model.network.input.to(torch_type(data.rows))
+        model.to(config.device)
+        check_user_code(model, data.rows, config.device)
+        source = make_source(model, data.rows, config.seed, config.device, data.labels)
+        descent = Descent(model, config, source, generator, n_steps=None)
+        _put_back(descent.optimizer, state.optimizer)
+        information_of_pass, gap = descent.epoch()
+        result.add_epoch(information_of_pass, gap)
+        result.fell_back = descent.fell_back
+    memory = Memory(state.n_remembered, state.moments)
+    result.memory = finalize(model, config, source, generator, memory)
+    result.information = information(
+        model, source, config.batch_size, config.seed, MAX_BATCHES
+    )
+    keep_model(model, config, result)
+    return result, StreamState.after(result, state.n_calls + 1, descent.optimizer)
+
+
+def _of_call(config: FitConfig, n_calls: int) -> FitConfig:
+    return replace(
+        config,
+        learning_rate=_RATE_SHARE * config.learning_rate,
+        seed=(config.seed + _SEEDS_APART * n_calls) % 2**31,
+    )
+
+
+def _held(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, np.ndarray]]:
+    """Return the optimiser's averages as arrays."""
+    state = optimizer.state_dict()["state"]
+    return {
+        i: {k: v.cpu().numpy() for k, v in part.items()} for i, part in state.items()
+    }
+
+
+def _put_back(optimizer: torch.optim.Optimizer, held: dict[int, Any]) -> None:
+    if not held:
+        return
+    whole = optimizer.state_dict()
+    whole["state"] = {
+        i: {k: torch.tensor(v, device="cpu") for k, v in part.items()}
+        for i, part in held.items()
+    }
+    optimizer.load_state_dict(whole)

@@ -1,0 +1,275 @@
+"""What the estimators accept: rows, images, classes, and from where."""
+
+import math
+import sys
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from ._rows import LazyRows, batches, check_finite, is_lazy
+from ._sklearn import namespace, to_numpy
+
+__all__ = [
+    "check_labels",
+    "check_rows",
+    "is_count",
+    "native",
+    "resolve_row_shape",
+    "returned",
+]
+
+# Types that are kept, since batches are converted as they are read; others become the
+# first.
+_KEPT = [np.dtype(kind) for kind in ("f8", "f4", "f2", "u1", ">f8", ">f4", ">f2")]
+_KEPT_TENSORS = ["float64", "float32", "float16", "uint8"]
+_MOST_CHANNELS = 4
+
+
+def is_count(value):
+    """Return whether this is an integer above 0."""
+    integral = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
+    return integral and value > 0
+
+
+def native(X):
+    """Return X as the core can read it, and the name of the namespace it came from.
+
+    Tensors of torch stay what and where they are if scikit-learn's array API dispatch
+    is on; otherwise, and in other namespaces, they become NumPy arrays.
+    """
+    xp, name = namespace(X)
+    if _is_tensor(X):
+        X = X.detach()
+        if name == "numpy":  # which has no bfloat16
+            X = X.cpu().float().numpy() if X.dtype.itemsize == 2 else X.cpu().numpy()
+    elif name != "numpy":
+        X = to_numpy(X, xp)
+    elif isinstance(X, (list, tuple)):
+        X = np.asarray(X)
+    return X, name
+
+
+def returned(outputs, X):
+    """Return an array in the namespace and on the device of X."""
+    xp, name = namespace(X)
+    if name == "torch":
+        return xp.asarray(outputs, device=X.device)
+    outputs = np.asarray(outputs)
+    return outputs if name == "numpy" else xp.asarray(outputs, device=X.device)
+
+
+def _is_tensor(X):
+    torch = sys.modules.get("torch")  # without it there are no tensors
+    return torch is not None and isinstance(X, torch.Tensor)
+
+
+def check_rows(estimator, X, *, reset, min_samples=1):
+    """Return rows that the core can read, and the shape of their images or None.
+
+    Sets ``n_features_in_`` and ``feature_names_in_`` if ``reset``, otherwise compares.
+
+    Raises
+    ------
+    ValueError
+        If X is no table or stack of images of finite numbers, or has not the shape
+        that was fitted.
+    """
+    name = type(estimator).__name__
+    if is_lazy(X):
+        X = _check_length(LazyRows(X, name) if len(X) else X, min_samples, name)
+    ndim = getattr(X, "ndim", 2)
+    if ndim == 3:
+        raise ValueError(
+            f"Expected rows of 2 dimensions or images of 4. Got 3 dimensions, "
+            f"{tuple(X.shape)}; give images a channel axis with X[..., None]."
+        )
+    if isinstance(X, LazyRows) or ndim == 4:
+        return _check_by_hand(estimator, X, reset, min_samples)
+    rows = _converted(
+        lambda: validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=_kept_types(X),
+            ensure_all_finite=False,
+            ensure_min_samples=min_samples,
+        ),
+        name,
+    )
+    _check_all_finite(rows, name)
+    return rows, None
+
+
+def _check_length(rows, min_samples, name):
+    if len(rows) < min_samples:
+        raise ValueError(
+            f"Found array with {len(rows)} sample(s) while a minimum of {min_samples} "
+            f"is required by {name}."
+        )
+    return rows
+
+
+def _kept_types(X):
+    if not _is_tensor(X):
+        return _KEPT
+    torch = sys.modules["torch"]
+    kept = [getattr(torch, kind) for kind in _KEPT_TENSORS]
+    return kept[1:] if X.device.type == "mps" else kept  # which has no double
+
+
+def _check_by_hand(estimator, X, reset, min_samples):
+    """Check what scikit-learn has no check for: images, and rows yet to be read."""
+    name = type(estimator).__name__
+    if isinstance(X, LazyRows):
+        if X.ndim not in (2, 4):
+            raise ValueError(
+                f"X must return rows of 1 dimension or images of 3. Got "
+                f"{X.ndim - 1} dimensions, {X.shape[1:]}, instead."
+            )
+        rows = X
+    else:
+        rows = _converted(
+            lambda: check_array(
+                X,
+                dtype=_kept_types(X),
+                ensure_2d=False,
+                allow_nd=True,
+                ensure_all_finite=False,
+                ensure_min_samples=min_samples,
+                estimator=estimator,
+            ),
+            name,
+        )
+        _check_all_finite(rows, name)
+    shape = tuple(rows.shape[1:]) if rows.ndim == 4 else None
+    if shape:
+        _check_image_shape(estimator, shape, reset)
+    _check_n_features(estimator, math.prod(rows.shape[1:]), reset)
+    return rows, shape
+
+
+def _check_n_features(estimator, n_features, reset):
+    name = type(estimator).__name__
+    if n_features == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) while a minimum of 1 is required by {name}."
+        )
+    if reset:
+        estimator.n_features_in_ = n_features
+        vars(estimator).pop("feature_names_in_", None)
+    elif n_features != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n_features} features, but {name} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+
+
+def _converted(convert, name):
+    """Return what this returns; text gets an error that says what to do."""
+    try:
+        return convert()
+    except ValueError as error:
+        if "convert string to float" not in str(error):
+            raise
+        raise ValueError(
+            f"Input X contains text ({error}), and {name} takes numbers only; use a "
+            f"ColumnTransformer with an encoder such as OneHotEncoder for its columns."
+        ) from error
+
+
+def _check_all_finite(rows, name):
+    if _is_tensor(rows):
+        is_finite = rows.isfinite().all() if rows.is_floating_point() else True
+        if not is_finite:
+            rows = rows.cpu().numpy()
+    if not _is_tensor(rows):
+        for chunk in batches(len(rows), math.prod(rows.shape[1:])):
+            check_finite(rows[chunk], name)
+
+
+def _check_image_shape(estimator, shape, reset):
+    """Raise if images differ in shape from what was fitted or asked for."""
+    if reset and estimator.image_shape is None:
+        return
+    name = type(estimator).__name__
+    if reset:
+        wanted = _asked_image_shape(estimator.image_shape)
+        source = "the 'image_shape' parameter is"
+    else:
+        wanted, source = estimator._fitted_row_shape, f"{name} was fitted on"
+    if wanted != tuple(shape):
+        is_table = len(wanted) == 1
+        source += " rows of shape" if is_table else ""
+        raise ValueError(
+            f"X has images of shape {tuple(shape)}, but {source} {wanted}; pass "
+            f"{'rows' if is_table else 'images'} of that shape."
+        )
+
+
+def resolve_row_shape(asked, shape, n_features):
+    """Return the shape of one row, and whether its channels come first.
+
+    Parameters
+    ----------
+    asked : tuple of int or None
+        The 'image_shape' parameter.
+    shape : tuple of int or None
+        That of the images, if there are any.
+    n_features : int
+    """
+    if shape is None and asked is None:
+        return (n_features,), False
+    if shape is None:
+        shape = _asked_image_shape(asked)
+    if math.prod(shape) != n_features:
+        raise ValueError(
+            f"The 'image_shape' parameter {tuple(asked)} asks for {math.prod(shape)} "
+            f"values a row. Got rows of {n_features} instead; correct 'image_shape' or "
+            f"pass images as a 4-D array."
+        )
+    return shape, shape[2] > _MOST_CHANNELS >= shape[0]
+
+
+def _asked_image_shape(asked):
+    """Return the 'image_shape' parameter as three numbers."""
+    shape = tuple(asked) if np.ndim(asked) == 1 else ()
+    if len(shape) not in (2, 3) or not all(map(is_count, shape)):
+        raise ValueError(
+            f"The 'image_shape' parameter must be two or three integers above 0. Got "
+            f"{asked!r} instead."
+        )
+    shape = tuple(int(size) for size in shape)
+    return shape if len(shape) == 3 else (*shape, 1)
+
+
+def check_labels(estimator, y, rows):
+    """Return classes as numbers from 0; -1 stays -1."""
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} with supervised=True requires y to be passed, "
+            f"but the target y is None; pass classes, or set supervised=False."
+        )
+    y = column_or_1d(_as_numpy(y), warn=True)
+    check_consistent_length(rows, y)
+    if y.dtype.kind in "US" and "-1" in y.astype(str):
+        raise ValueError(
+            "y must mark rows without a class by the number -1, but got the text "
+            "'-1'; pass an array of dtype object, such as y.astype(object) with -1 "
+            "put in."
+        )
+    known = np.array([label != -1 for label in y.tolist()], dtype=bool)
+    classes = y[known].tolist()
+    labels = np.full(len(y), -1)
+    if classes:
+        check_classification_targets(np.array(classes))
+        number = {label: k for k, label in enumerate(dict.fromkeys(classes))}
+        labels[known] = [number[label] for label in classes]  # 1 is not "1"
+    return labels
+
+
+def _as_numpy(y):
+    y, name = native(y)
+    return y.cpu().numpy() if name == "torch" else y

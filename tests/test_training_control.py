@@ -1,0 +1,294 @@
+"""Warm start, streams, divergence, interrupts: nothing learned is lost."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skdim import NoiseInjectedDIM, _statistics, _trainer
+from skdim._descent import Descent
+from skdim._statistics import Memory
+from skdim.metrics import sample_floor, sliced_wasserstein_distance
+
+
+def quick(**params):
+    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
+    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
+
+
+# Of which information still rises at the end.
+SLOW = {"learning_rate_init": 1e-3, "batch_size": 128, "max_iter": 10}
+
+
+def match(codes):
+    floor = sample_floor(sliced_wasserstein_distance, *codes.shape)
+    return sliced_wasserstein_distance(codes) / floor
+
+
+# Warm start
+
+
+def test_warm_start_goes_on_where_fit_ended(digit_rows):
+    train, _ = digit_rows
+    settings = SLOW | {"warm_start": True}
+    dim = quick(**settings).fit(train)
+    first = list(dim.information_curve_)
+    dim.fit(train)
+    assert dim.n_iter_ == 20 and dim.information_curve_[:10] == first
+    assert dim.information_curve_[10] > first[0] + 0.2
+    assert dim.information_curve_[-1] > first[-1]
+    cold = quick(**settings | {"warm_start": False}).fit(train).fit(train)
+    assert cold.information_curve_ == first
+
+
+def test_warm_start_of_another_shape_is_refused(digit_rows):
+    dim = quick(warm_start=True).fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+    with pytest.raises(ValueError, match="set warm_start=False"):
+        dim.set_params(n_components=3).fit(digit_rows[0])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
+
+
+def test_warm_start_keeps_training_an_own_encoder(digit_rows):
+    def build(input_shape, n_components):
+        return torch.nn.Sequential(
+            torch.nn.Linear(*input_shape, 8),
+            torch.nn.ReLU(),
+            torch.nn.Linear(8, n_components),
+        )
+
+    dim = quick(**SLOW, encoder=build, warm_start=True)
+    first = list(dim.fit(digit_rows[0]).information_curve_)
+    dim.fit(digit_rows[0])
+    assert dim.information_curve_[10] > first[0] + 0.2
+
+
+# Streams
+
+
+def test_a_stream_learns_the_law_and_keeps_information(digit_rows):
+    train, test = digit_rows
+    dim = quick(n_components=4, views=None, hidden_layer_sizes="auto")
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        dim.partial_fit(train[rng.permutation(len(train))[:512]])
+    assert dim.n_iter_ == 40 and dim.n_samples_seen_ == 40 * 512
+    assert match(dim.transform(test)) < 2
+    fitted = quick(n_components=4, views=None, hidden_layer_sizes="auto", max_iter=80)
+    assert dim.score(test) > 0.9 * fitted.fit(train).score(test)
+
+
+def test_the_first_part_fixes_the_scaling(digit_rows):
+    train, _ = digit_rows
+    dim = quick().partial_fit(train[:300])
+    scaling = dim._state["weights"]["network.input.mean"].copy()
+    dim.partial_fit(train[300:] + 100)
+    np.testing.assert_array_equal(dim._state["weights"]["network.input.mean"], scaling)
+    fitted = quick().fit(train[:300])
+    np.testing.assert_array_equal(
+        fitted._state["weights"]["network.input.mean"], scaling
+    )
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_scaling_can_be_given(digit_rows, method):
+    train, _ = digit_rows
+    scaling = (train.mean(0), np.where(train.std(0) > 0, train.std(0), 0))
+    whole = quick(input_scaling=scaling)
+    weights = getattr(whole, method)(train[:300])._state["weights"]
+    own = quick().fit(train)._state["weights"]
+    for name in ("network.input.mean", "network.input.inverse_scale"):
+        np.testing.assert_allclose(weights[name], own[name], rtol=1e-6)
+
+
+def test_scaling_of_images_is_by_channel(digit_images):
+    one, two = (
+        quick(input_scaling=scaling, max_iter=1).fit_transform(digit_images[0][:60])
+        for scaling in ((5, 6), ([5.0], [6.0]))
+    )
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("scaling", [(1,), (0, [1, 2]), (0, -1), (0, np.nan), ("a", 1)])
+def test_bad_scaling_is_named(digit_rows, scaling):
+    with pytest.raises(ValueError, match="'input_scaling' parameter must hold"):
+        quick(input_scaling=scaling).fit(digit_rows[0])
+
+
+def test_a_stream_is_reproducible_and_survives_a_pickle(digit_rows):
+    import pickle
+
+    train, test = digit_rows
+    one = quick().partial_fit(train[:300]).partial_fit(train[300:600])
+    two = pickle.loads(pickle.dumps(quick().partial_fit(train[:300])))
+    two.partial_fit(train[300:600])
+    np.testing.assert_array_equal(one.transform(test), two.transform(test))
+
+
+def test_a_stream_goes_on_from_a_fit(digit_rows):
+    train, _ = digit_rows
+    dim = quick(**SLOW).fit(train)
+    curve = list(dim.information_curve_)
+    dim.partial_fit(train)
+    assert dim.n_iter_ == 11 and dim.information_curve_[:10] == curve
+    assert dim.information_curve_[10] > curve[0] + 0.2
+
+
+def test_statistics_of_a_stream_remember_what_came_before():
+    memory, rows = Memory(0, {}), torch.arange(3.0)
+    assert (memory.blend("codes", 100, rows)[0] == rows).all()
+    memory.add(100)
+    torch.testing.assert_close(memory.blend("codes", 300, rows + 4)[0], rows + 3)
+    memory.add(10**6)
+    weight = 4096 / (4096 + _statistics._MOST_REMEMBERED)
+    blended = memory.blend("codes", 4096, rows + 5)[0]
+    torch.testing.assert_close(blended, torch.lerp(rows + 3, rows + 5, weight))
+
+
+def test_a_small_part_does_not_spoil_the_codes(digit_rows):
+    train, test = digit_rows
+    dim = quick(n_components=8, max_iter=40).fit(train)
+    before = match(dim.transform(test))
+    dim.partial_fit(train[:3])
+    assert match(dim.transform(test)) < 1.5 * before
+
+
+def test_partial_fit_refuses_what_it_cannot_do(digit_rows):
+    train, _ = digit_rows
+    with pytest.raises(ValueError, match="does not support early_stopping"):
+        quick(early_stopping=True).partial_fit(train)
+    dim = quick().partial_fit(train)
+    codes = dim.transform(train)
+    for bad in (train[:1], train[:, :3], np.full_like(train, np.nan)):
+        with pytest.raises(ValueError):
+            dim.partial_fit(bad)
+    np.testing.assert_array_equal(dim.transform(train), codes)
+    assert dim.n_iter_ == 1
+
+
+# Divergence
+
+
+def spoil(monkeypatch, steps):
+    """Let the objective be NaN in these steps, counted from the first attempt."""
+    calls, attempt = itertools.count(), _trainer.InfoMax.forward
+
+    def forward(self, *args):
+        terms = attempt(self, *args)
+        if self.training and next(calls) in steps:
+            return terms._replace(objective=terms.objective * float("nan"))
+        return terms
+
+    monkeypatch.setattr(_trainer.InfoMax, "forward", forward)
+
+
+def test_one_divergence_is_survived_with_a_warning(digit_rows, monkeypatch):
+    rates = []
+    begin = Descent._begin
+    monkeypatch.setattr(
+        Descent, "_begin", lambda self, rate: (rates.append(rate), begin(self, rate))
+    )
+    spoil(monkeypatch, {30})
+    dim = quick(batch_size=64, max_iter=5)
+    with pytest.warns(ConvergenceWarning, match="went on from its last finite weights"):
+        dim.fit(digit_rows[0])
+    assert rates == pytest.approx([6e-3, 6e-4])
+    assert dim.n_iter_ == 5 and np.isfinite(dim.information_curve_).all()
+    assert np.isfinite(dim.transform(digit_rows[1])).all()
+
+
+@pytest.mark.parametrize("steps", [{30, 31}, {30, 60}])
+def test_a_second_divergence_is_an_error(digit_rows, monkeypatch, steps):
+    dim = quick().fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+    spoil(monkeypatch, steps)
+    with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
+        dim.set_params(batch_size=64, max_iter=9).fit(digit_rows[0])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
+
+
+def test_divergence_returns_to_the_last_finite_weights(digit_rows, monkeypatch):
+    # Weights go bad by themselves, unseen by the objective of the step that did it.
+    seen = []
+    attempt = Descent._attempt
+
+    def spoiled(self, index):
+        result = attempt(self, index)
+        if len(seen) == 70:
+            next(self.model.parameters()).data.fill_(float("nan"))
+        seen.append(self.n_done)
+        return result
+
+    monkeypatch.setattr(Descent, "_attempt", spoiled)
+    with pytest.warns(ConvergenceWarning, match="last finite weights"):
+        dim = quick(batch_size=32, max_iter=5).fit(digit_rows[0])
+    assert np.isfinite(dim.transform(digit_rows[1])).all()
+
+
+def test_views_that_turn_bad_are_blamed_not_the_learning_rate(digit_rows):
+    calls = itertools.count()
+
+    def view(inputs, generator):
+        return inputs * (float("nan") if next(calls) > 20 else 0.5)
+
+    with pytest.raises(ValueError, match="'views' callable must return finite"):
+        quick(views=view, batch_size=32).fit(digit_rows[0])
+
+
+# Interrupts
+
+
+def interrupt(monkeypatch, module, name, call):
+    """Raise KeyboardInterrupt in this call of a function."""
+    calls, function = itertools.count(), getattr(module, name)
+
+    def interrupted(*args, **kwargs):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_an_interrupt_before_anything_is_learned_leaves_what_was(
+    digit_rows, monkeypatch
+):
+    dim = quick().fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+    interrupt(monkeypatch, Descent, "_attempt", 0)
+    with pytest.raises(KeyboardInterrupt):
+        dim.fit(digit_rows[0][:200])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
+
+
+@pytest.mark.parametrize("name", ["finalize", "information"])
+def test_an_interrupt_at_the_end_keeps_all_that_was_learned(
+    digit_rows, monkeypatch, name
+):
+    expected = quick().fit(digit_rows[0]).transform(digit_rows[1])
+    interrupt(monkeypatch, _trainer, name, 0)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 3 of 3"):
+        dim = quick().fit(digit_rows[0])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), expected)
+
+
+def test_an_interrupted_fit_returns_to_the_best_epoch(digit_rows, monkeypatch):
+    settings = {"early_stopping": True, "batch_size": 64, "learning_rate_init": 0.1}
+    quick(**settings, max_iter=8).fit(digit_rows[0])
+    interrupt(monkeypatch, Descent, "epoch", 7)
+    dim = quick(**settings, max_iter=30)
+    best = []
+    keep = _trainer._Monitor.keep_if_best
+
+    def note(self, value, model):
+        keep(self, value, model)
+        best.append(self.best_state["network.encoder.1.weight"].numpy().copy())
+
+    monkeypatch.setattr(_trainer._Monitor, "keep_if_best", note)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 7 of 30"):
+        dim.fit(digit_rows[0])
+    np.testing.assert_array_equal(
+        dim._state["weights"]["network.encoder.1.weight"], best[-1]
+    )
