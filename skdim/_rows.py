@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LazyRows", "Subset", "batches", "check_finite", "is_lazy"]
+__all__ = ["LazyRows", "Subset", "batches", "check_finite", "is_lazy", "length"]
 
 Index = slice | np.ndarray
 
@@ -61,11 +61,16 @@ def is_lazy(X: object) -> bool:
     HDF5 and Zarr arrays convert themselves to NumPy at once, all in memory, but are
     stored in chunks; torch datasets and the like do not convert themselves.
     """
-    if isinstance(X, Sequence) or not isinstance(X, Sized):
+    if isinstance(X, Sequence) or hasattr(X, "keys") or hasattr(X, "tocsr"):
         return False
-    if not hasattr(X, "__getitem__") or hasattr(X, "keys") or hasattr(X, "tocsr"):
-        return False
-    return hasattr(X, "chunks") or not hasattr(X, "__array__")
+    is_stored = hasattr(X, "chunks") and hasattr(X, "shape")
+    is_dataset = isinstance(X, Sized) and not hasattr(X, "__array__")
+    return hasattr(X, "__getitem__") and (is_stored or is_dataset)
+
+
+def length(X: Any) -> int:
+    """Return the number of rows; a Zarr array has no ``len``."""
+    return X.shape[0] if hasattr(X, "shape") else len(X)
 
 
 class LazyRows:
@@ -87,7 +92,7 @@ class LazyRows:
         self._source, self._name = source, name
         self._is_array = hasattr(source, "shape")
         first = self._read(np.arange(1))
-        self.shape = (len(source), *first.shape[1:])
+        self.shape = (length(source), *first.shape[1:])
         self.dtype = first.dtype
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from ._rows import LazyRows, batches, check_finite, is_lazy
+from ._rows import LazyRows, batches, check_finite, is_lazy, length
 from ._sklearn import namespace, to_numpy
 
 __all__ = [
@@ -79,7 +79,8 @@ def check_rows(estimator, X, *, reset, min_samples=1):
     """
     name = type(estimator).__name__
     if is_lazy(X):
-        X = _check_length(LazyRows(X, name) if len(X) else X, min_samples, name)
+        _check_length(length(X), min_samples, name)
+        X = LazyRows(X, name)
     ndim = getattr(X, "ndim", 2)
     if ndim == 3:
         raise ValueError(
@@ -103,13 +104,12 @@ def check_rows(estimator, X, *, reset, min_samples=1):
     return rows, None
 
 
-def _check_length(rows, min_samples, name):
-    if len(rows) < min_samples:
+def _check_length(n_rows, min_samples, name):
+    if n_rows < min_samples:
         raise ValueError(
-            f"Found array with {len(rows)} sample(s) while a minimum of {min_samples} "
-            f"is required by {name}."
+            f"Found array with {n_rows} sample(s) while a minimum of {min_samples} is "
+            f"required by {name}."
         )
-    return rows
 
 
 def _kept_types(X):

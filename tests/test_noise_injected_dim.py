@@ -1,5 +1,4 @@
 import itertools
-import pickle
 import random
 import subprocess
 import sys
@@ -565,19 +564,6 @@ def test_transform_is_the_map_that_was_fitted(digit_rows, whiten):
     assert largest < {True: 0.03, "received": 0.08, False: np.inf}[whiten]
     if whiten is False:
         assert largest > 0.08
-
-
-def test_pickle_gives_the_same_codes_and_loads_without_torch(cancer, tmp_path):
-    dim = quick().fit(cancer[0])
-    codes = dim.transform(cancer[1])
-    copy = pickle.loads(pickle.dumps(dim))
-    np.testing.assert_array_equal(copy.transform(cancer[1]), codes)
-    path = tmp_path / "dim.pickle"
-    path.write_bytes(pickle.dumps(dim))
-    code = f"import pickle, sys; pickle.load(open({str(path)!r}, 'rb')); "
-    code += "print('torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stdout.strip() == "False", run.stderr
 
 
 def test_parameters_changed_after_fit_do_not_change_the_fitted_model(cancer):

@@ -1,16 +1,12 @@
-"""Progress bars, lines, and callbacks of scikit-learn."""
+"""Progress bars, or plain lines."""
 
-import builtins
-import warnings
+import sys
 
 import pytest
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skdim import NoiseInjectedDIM
 
-callback = pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
+BARS = {"tqdm": "tqdm.auto", "rich": "rich.progress"}
 
 
 def quick(**params):
@@ -18,96 +14,10 @@ def quick(**params):
     return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
 
 
-class Recorder:
-    """Note the tasks that end; stop at an epoch if asked to."""
-
-    def __init__(self, stop_at=None):
-        self.ended, self.stop_at, self.scores, self.torn_down = [], stop_at, [], 0
-
-    def setup(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context, *, X, fitted_estimator):
-        self.ended.append((context.task_name, context.task_id))
-        if fitted_estimator is not None:
-            self.scores.append(fitted_estimator.transform(X).std())
-        return context.task_id + 1 == self.stop_at
-
-    def teardown(self, estimator, context):
-        self.torn_down += 1
-
-
-def test_every_epoch_is_a_task(cancer):
-    recorder = Recorder()
-    dim = quick().set_callbacks(recorder).fit(cancer[0])
-    assert recorder.ended == [("epoch", 0), ("epoch", 1), ("epoch", 2), ("fit", 0)]
-    assert len(recorder.scores) == 3 and recorder.torn_down == 1
-    assert recorder.scores[-1] == pytest.approx(
-        dim.transform(cancer[0]).std(), rel=0.01
-    )
-
-
-def test_a_callback_can_stop_training_and_changes_nothing_else(cancer):
-    stopped = quick(max_iter=9).set_callbacks(Recorder(stop_at=2)).fit(cancer[0])
-    assert stopped.n_iter_ == 2
-    watched = quick().set_callbacks(Recorder()).fit_transform(cancer[0])
-    assert (watched == quick().fit_transform(cancer[0])).all()
-
-
-def test_callbacks_are_torn_down_where_fit_fails(cancer):
-    recorder = Recorder()
-    dim = quick().fit(cancer[0]).set_callbacks(recorder)
-
-    def fail(inputs, generator):
-        raise RuntimeError("a view fails")
-
-    with pytest.raises(RuntimeError, match="a view fails"):
-        dim.set_params(views=fail).fit(cancer[0])
-    codes = dim.transform(cancer[1])
-    recorder.on_fit_task_end = lambda estimator, context: 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        dim.set_params(views=None).fit(cancer[0])
-    assert recorder.torn_down == 2
-    assert not [name for name in vars(dim) if "callback_fit_ctx" in name]
-    assert (dim.transform(cancer[1]) == codes).all()
-
-
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_progress_bar_of_scikit_learn_shows_epochs(cancer, capsys, n_jobs):
-    pytest.importorskip("rich")
-    bar = callback.ProgressBar(max_propagation_depth=None)
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), quick()),
-        {"noiseinjecteddim__alpha": [0.1, 1.0]},
-        cv=2,
-        n_jobs=n_jobs,
-    )
-    search.set_callbacks(bar).fit(cancer[0])
-    shown = capsys.readouterr().out
-    assert shown.count("NoiseInjectedDIM") >= 4 and "100%" in shown
-
-
-def test_progress_bar_in_a_plain_fit_and_a_pipeline(cancer, capsys):
-    pytest.importorskip("rich")
-    for estimator in (quick(), make_pipeline(StandardScaler(), quick())):
-        bar = callback.ProgressBar(max_propagation_depth=None)
-        estimator.set_callbacks(bar).fit(cancer[0])
-        assert "NoiseInjectedDIM" in capsys.readouterr().out
-
-
-def without(monkeypatch, *missing):
+def without(monkeypatch, *packages):
     """Let these packages be missing."""
-    real = builtins.__import__
-
-    def limited(name, *args, **kwargs):
-        if name.split(".")[0] in missing:
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", limited)
+    for package in packages:
+        monkeypatch.setitem(sys.modules, BARS[package], None)
 
 
 def test_verbose_shows_a_bar_of_tqdm(cancer, capsys):
@@ -123,18 +33,6 @@ def test_verbose_shows_a_bar_of_rich(cancer, capsys, monkeypatch):
     quick(verbose=True).fit(cancer[0])
     shown = capsys.readouterr().out
     assert "3/3" in shown and "information = " in shown
-
-
-def test_a_bar_of_rich_gives_way_to_lines_where_another_is_shown(
-    cancer, capsys, monkeypatch
-):
-    pytest.importorskip("rich")
-    without(monkeypatch, "tqdm")
-    bar = callback.ProgressBar(max_propagation_depth=None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        quick(verbose=1).set_callbacks(bar).fit(cancer[0])
-    assert "NoiseInjectedDIM" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verbose", [1, 2])

@@ -1,0 +1,246 @@
+"""Rows on disk, in small types, or read by batches: the same codes, little memory."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from skdim import NoiseInjectedDIM
+from skdim._rows import LazyRows, Subset, is_lazy
+
+
+def quick(**params):
+    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
+    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
+
+
+class Items:
+    """A dataset of rows and their classes, read one at a time."""
+
+    def __init__(self, rows, convert=lambda row: (row, 1)):
+        self.rows, self.convert = rows, convert
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.convert(self.rows[i])
+
+
+class ManyItems(Items):
+    def __getitems__(self, index):
+        return [self[i] for i in index]
+
+
+def on_disk(rows, tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, rows)
+    return np.load(path, mmap_mode="r")
+
+
+def in_hdf5(rows, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    file = h5py.File(tmp_path / "rows.h5", "w")
+    return file.create_dataset("rows", data=rows, chunks=(50, *rows.shape[1:]))
+
+
+def in_zarr(rows, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    stored = zarr.create_array(
+        store=str(tmp_path / "rows.zarr"),
+        shape=rows.shape,
+        chunks=(50, *rows.shape[1:]),
+        dtype=rows.dtype,
+    )
+    stored[:] = rows
+    return stored
+
+
+FORMS = {
+    "memory map": on_disk,
+    "HDF5": in_hdf5,
+    "Zarr": in_zarr,
+    "items": lambda rows, _: Items(rows),
+    "many items": lambda rows, _: ManyItems(rows, lambda row: row),
+    "torch dataset": lambda rows, _: torch.utils.data.TensorDataset(
+        torch.tensor(rows), torch.zeros(len(rows))
+    ),
+    "torch subset": lambda rows, _: torch.utils.data.Subset(
+        torch.utils.data.TensorDataset(torch.tensor(rows)), range(len(rows))
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_every_form_gives_the_codes_of_an_array(
+    digit_rows, tmp_path, form, early_stopping
+):
+    rows = digit_rows[0].astype(np.float32)
+    X = FORMS[form](rows, tmp_path)
+    expected = quick(early_stopping=early_stopping).fit(rows)
+    dim = quick(early_stopping=early_stopping).fit(X)
+    np.testing.assert_array_equal(dim.transform(X), expected.transform(rows))
+    assert dim.score(X) == expected.score(rows)
+    assert dim.n_features_in_ == 64
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_in_every_form(digit_images, tmp_path, form):
+    images = digit_images[0][:120]
+    X = FORMS[form](images, tmp_path)
+    settings = {"hidden_layer_sizes": (4, 8), "max_iter": 2}
+    codes = quick(**settings).fit(X).transform(X)
+    np.testing.assert_array_equal(codes, quick(**settings).fit_transform(images))
+
+
+@pytest.mark.parametrize("form", ["HDF5", "items"])
+def test_streams_and_classes_in_batches(digits_by_class, tmp_path, form):
+    rows, _, y, _ = digits_by_class
+    X = FORMS[form](rows, tmp_path)
+    one, two = (quick(supervised=True).partial_fit(part, y) for part in (X, rows))
+    np.testing.assert_array_equal(one.transform(rows), two.transform(X))
+
+
+TYPES = ["float16", ">f4", ">f8", "uint8", "int16", "float64"]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("form", ["memory map", "items", "HDF5"])
+def test_types_of_numbers(digit_rows, tmp_path, kind, form):
+    rows = digit_rows[0].astype(kind)  # whole numbers, so the same in every type
+    codes = quick().fit(rows).transform(FORMS[form](rows, tmp_path))
+    is_single = kind in ("float16", ">f4", "uint8")
+    assert codes.dtype == (np.float32 if is_single else np.float64)
+    single = rows.astype(np.float32 if is_single else np.float64)
+    np.testing.assert_array_equal(codes, quick().fit(single).transform(single))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float16", "float32"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_images_are_not_copied_as_a_whole(kind, order):
+    rng = np.random.default_rng(0)
+    images = np.asarray(
+        rng.integers(0, 255, (6000, 28, 28, 1)), dtype=kind, order=order
+    )
+    dim = quick(hidden_layer_sizes=(2,), max_iter=1, batch_size=512, views=None)
+    tracemalloc.start()
+    dim.fit(images).transform(images)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * images.size  # bytes; a copy in single precision has four times
+
+
+def test_lazy_rows_are_read_in_any_order(digit_rows, tmp_path):
+    rows = digit_rows[0]
+    index = np.array([5, 3, 3, 900, 0])
+    for form in ("HDF5", "Zarr", "items"):
+        lazy = LazyRows(FORMS[form](rows, tmp_path), "Some")
+        np.testing.assert_array_equal(lazy[index], rows[index])
+        np.testing.assert_array_equal(lazy[10:13], rows[10:13])
+        np.testing.assert_array_equal(Subset(lazy, index)[1:4], rows[index[1:4]])
+
+
+def test_what_is_read_lazily(digit_rows):
+    rows = digit_rows[0]
+    assert is_lazy(Items(rows))
+    arrays = [rows, rows.tolist(), pd.DataFrame(rows), torch.tensor(rows), {"a": 1}]
+    assert not any(map(is_lazy, [*arrays, "text", 5, None, range(3)]))
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (Items(np.ones((0, 3))), "0 sample"),
+        (Items(np.ones((1, 3))), "1 sample"),
+        (Items(np.ones((9, 0))), "0 feature"),
+        (Items(np.ones(9)), "rows of 1 dimension or images of 3"),
+        (Items(np.ones((9, 2, 2))), "give images a channel axis"),
+        (Items(np.full((9, 3), np.nan)), "contains NaN"),
+        (Items(np.full((9, 3), np.inf)), "infinity"),
+        (Items(np.full((9, 3), "a")), "rows of numbers"),
+        (Items([[1.0, 2.0]] * 5 + [[1.0]]), "all of one shape"),
+        (Items([[1.0, 2.0]] * 5, lambda row: {"x": row}), "rows of numbers"),
+    ],
+)
+def test_bad_batches_are_named(X, message):
+    dim = quick()
+    with pytest.raises(ValueError, match=message):
+        dim.fit(X)
+    assert not hasattr(dim, "n_features_in_")
+
+
+def test_a_bad_row_is_found_before_training(digit_rows):
+    rows = digit_rows[0].copy()
+    rows[-1, 3] = np.nan
+    calls = []
+
+    def view(inputs, generator):
+        calls.append(1)
+        return inputs
+
+    with pytest.raises(ValueError, match="contains NaN"):
+        quick(views=view).fit(Items(rows))
+    assert not calls
+
+
+def test_width_of_batches_is_compared(digit_rows):
+    dim = quick().fit(digit_rows[0])
+    with pytest.raises(ValueError, match="X has 3 features, but"):
+        dim.transform(Items(np.ones((5, 3))))
+
+
+# Missing values and categories
+
+
+def test_missing_values_name_the_two_ways_out(cancer):
+    X = cancer[0].copy()
+    X[3, 3] = np.nan
+    for bad in (X, pd.DataFrame(X), X.astype(np.float16)):
+        with pytest.raises(ValueError, match=r"contains NaN.*SimpleImputer.*ColumnTr"):
+            quick().fit(bad)
+    dim = quick().fit(cancer[0])
+    with pytest.raises(ValueError, match="SimpleImputer"):
+        dim.transform(X)
+
+
+MIXED = pd.DataFrame(
+    {
+        "age": [30.0, np.nan, 51.0, 44.0, 60.0, 23.0] * 20,
+        "income": np.linspace(1e3, 9e4, 120),
+        "city": ["Oslo", "Rome", None, "Rome", "Oslo", "Bonn"] * 20,
+        "kind": pd.Categorical(["a", "b", "a", "c", "b", "a"] * 20),
+    }
+)
+
+
+@pytest.mark.parametrize("column", ["city", "kind"])
+def test_text_names_the_way_out(column):
+    filled = MIXED[["income", column]].assign(city="Oslo")
+    for bad in (filled, filled.to_numpy()):
+        with pytest.raises(ValueError, match=r"text.*ColumnTransformer.*OneHotEncoder"):
+            quick().fit(bad)
+
+
+def test_the_recipe_for_a_mixed_table_works():
+    numbers = make_column_selector(dtype_include="number")
+    others = make_column_selector(dtype_exclude="number")
+    dim = make_pipeline(
+        make_column_transformer(
+            (make_pipeline(SimpleImputer(), StandardScaler()), numbers),
+            (OneHotEncoder(handle_unknown="ignore", sparse_output=False), others),
+        ),
+        quick(),
+    )
+    codes = dim.fit_transform(MIXED)
+    assert codes.shape == (120, 2) and np.isfinite(codes).all()
+    unseen = MIXED.head().assign(city="Lima", age=np.nan)
+    assert np.isfinite(dim.transform(unseen)).all()
+    dim.set_output(transform="pandas")
+    assert list(dim.transform(unseen).columns) == list(dim.get_feature_names_out())

@@ -1,0 +1,179 @@
+"""A saved estimator is the same elsewhere, and says so if it is not."""
+
+import copy
+import pickle
+import pickletools
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skdim import NoiseInjectedDIM, _persistence
+
+
+def quick(**params):
+    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
+    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
+
+
+KINDS = {
+    "table": {},
+    "supervised": {"supervised": True},
+    "uniform": {"output_distribution": "uniform"},
+    "hidden": {"output_layer": "hidden"},
+    "learned critic": {"critic": "concatenated", "views": ["jitter", "marginal"]},
+    "early stopping": {"early_stopping": True},
+}
+
+
+@pytest.fixture(params=KINDS)
+def fitted(request, cancer):
+    y = np.arange(len(cancer[0])) % 2
+    return quick(**KINDS[request.param]).fit(cancer[0], y)
+
+
+def through_skops(dim, path):
+    skops = pytest.importorskip("skops.io")
+    skops.dump(dim, path)
+    trusted = skops.get_untrusted_types(file=path)
+    # The safe way: nothing but our own class has to be trusted.
+    assert set(trusted) <= {"skdim._noise_injected_dim.NoiseInjectedDIM"}
+    return skops.load(path, trusted=trusted)
+
+
+def through_joblib(dim, path, **options):
+    joblib.dump(dim, path)
+    return joblib.load(path, **options)
+
+
+WAYS = {
+    "pickle": lambda dim, path: pickle.loads(pickle.dumps(dim)),
+    "joblib": through_joblib,
+    "joblib, memory-mapped": lambda dim, path: through_joblib(dim, path, mmap_mode="r"),
+    "skops": through_skops,
+    "deepcopy": lambda dim, path: copy.deepcopy(dim),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_round_trip_gives_identical_output(fitted, cancer, tmp_path, way):
+    codes, score = fitted.transform(cancer[1]), fitted.score(cancer[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = WAYS[way](fitted, tmp_path / "dim")
+    np.testing.assert_array_equal(loaded.transform(cancer[1]), codes)
+    assert loaded.score(cancer[1]) == score
+    np.testing.assert_equal(loaded.get_params(), fitted.get_params())
+    public = {name for name in vars(fitted) if name.endswith("_")}
+    assert {name for name in vars(loaded) if name.endswith("_")} == public
+
+
+def test_images_and_pipelines_pass_through_skops(digit_images, cancer, tmp_path):
+    dim = quick(hidden_layer_sizes=(4, 8)).fit(digit_images[0][:100])
+    loaded = through_skops(dim, tmp_path / "images")
+    np.testing.assert_array_equal(
+        loaded.transform(digit_images[1]), dim.transform(digit_images[1])
+    )
+    pipeline = make_pipeline(StandardScaler(), quick()).fit(cancer[0])
+    loaded = through_skops(pipeline, tmp_path / "pipeline")
+    np.testing.assert_array_equal(
+        loaded.transform(cancer[1]), pipeline.transform(cancer[1])
+    )
+
+
+def test_a_law_of_scipy_is_pickled(cancer):
+    dim = quick(output_distribution=stats.expon(scale=2)).fit(cancer[0])
+    loaded = pickle.loads(pickle.dumps(dim))
+    np.testing.assert_array_equal(loaded.transform(cancer[1]), dim.transform(cancer[1]))
+
+
+def test_a_stream_goes_on_after_skops(digit_rows, tmp_path):
+    train, test = digit_rows
+    one = quick().partial_fit(train[:300])
+    two = through_skops(one, tmp_path / "stream")
+    codes = [dim.partial_fit(train[300:600]).transform(test) for dim in (one, two)]
+    np.testing.assert_array_equal(*codes)
+
+
+def test_a_pickle_holds_no_path_device_or_generator(fitted):
+    operations = list(pickletools.genops(pickle.dumps(fitted)))
+    texts = [value for _, value, _ in operations if isinstance(value, str)]
+    assert not [text for text in texts if text.startswith(("/", "\\")) or ":\\" in text]
+    assert not [text for text in texts if str(Path.cwd()) in text]
+    assert not [text for text in texts if "torch" in text or "Generator" in text]
+    assert not [text for text in texts if "cuda" in text or text == "cpu"]
+
+
+def test_loading_imports_no_torch(cancer, tmp_path):
+    path = tmp_path / "dim"
+    joblib.dump(quick().fit(cancer[0]), path)
+    code = f"import joblib, sys; dim = joblib.load({str(path)!r}); repr(dim); "
+    code += "print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_a_model_of_another_device_computes_on_the_cpu(cancer):
+    dim = quick().fit(cancer[0])
+    codes = dim.transform(cancer[1])
+    dim.set_params(device="cuda:7")
+    with pytest.warns(UserWarning, match="'cuda:7' cannot be used here"):
+        np.testing.assert_array_equal(dim.transform(cancer[1]), codes)
+    with pytest.raises(ValueError, match="'device' parameter"):
+        dim.fit(cancer[0])
+
+
+def test_another_version_warns(cancer, monkeypatch):
+    dim = quick().fit(cancer[0])
+    saved = pickle.dumps(dim)
+    monkeypatch.setattr(_persistence, "__version__", "9.9.9")
+    with pytest.warns(InconsistentVersionWarning, match=r"skdim 0.*skdim 9\.9\.9"):
+        loaded = pickle.loads(saved)
+    np.testing.assert_array_equal(loaded.transform(cancer[1]), dim.transform(cancer[1]))
+
+
+def test_a_damaged_file_is_refused(cancer):
+    dim = quick().fit(cancer[0])
+    weights = dim._state["weights"]["network.encoder.1.weight"]
+    saved = pickle.dumps(dim)
+    at = saved.index(weights.tobytes()) + 5
+    damaged = saved[:at] + bytes([saved[at] ^ 1]) + saved[at + 1 :]
+    with pytest.raises(ValueError, match="is damaged: its weights are not those"):
+        pickle.loads(damaged)
+
+
+@pytest.mark.parametrize("state", [{"n_components": 3}, {}, None, [1], {"_state": {}}])
+def test_a_foreign_state_is_refused(state):
+    with pytest.raises(ValueError, match="holds no NoiseInjectedDIM that skdim saved"):
+        NoiseInjectedDIM().__setstate__(state)
+
+
+@pytest.mark.parametrize(
+    "fitted_state", [{}, {"weights": None}, {"weights": {"a": 1}}, 5]
+)
+def test_a_state_with_other_contents_is_refused(cancer, fitted_state):
+    state = quick().fit(cancer[0]).__getstate__() | {"_state": fitted_state}
+    with pytest.raises(ValueError, match="is damaged"):
+        NoiseInjectedDIM().__setstate__(state)
+
+
+def test_an_unfitted_estimator_is_pickled():
+    loaded = pickle.loads(pickle.dumps(quick(n_components=5)))
+    assert loaded.n_components == 5
+
+
+def test_own_encoder_is_pickled_once_trained(cancer):
+    module = torch.nn.Sequential(torch.nn.Linear(30, 4), torch.nn.ReLU())
+    module.append(torch.nn.Linear(4, 2))
+    dim = quick(encoder=module).fit(cancer[0])
+    loaded = pickle.loads(pickle.dumps(dim))
+    np.testing.assert_array_equal(loaded.transform(cancer[1]), dim.transform(cancer[1]))
