@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint doctest clean
+.PHONY: demo test test-oldest test-older lint doctest clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,13 @@ demo: $(READY)
 test: $(READY)
 	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest
 
+# The oldest scikit-learn that is supported, and all between it and the newest.
+test-oldest: $(READY)
+	$(BIN)/nox --session "sklearn(version='1.6.1')"
+
+test-older: $(READY)
+	$(BIN)/nox --session sklearn
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,4 +33,4 @@ doctest: $(READY)
 	$(BIN)/python -m pytest --doctest-glob="*.md" README.md docs
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .nox

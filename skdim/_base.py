@@ -170,7 +170,7 @@ channels) or (n_samples, channels, height, width)
 
     def _check_namespace(self, name, method):
         fitted = self._state["namespace"]
-        if fitted not in ("numpy", name):
+        if name is not None and fitted not in (None, "numpy", name):
             raise ValueError(
                 f"Inputs passed to {type(self).__name__}.{method}() must use the same "
                 f"namespace as those passed to fit(). Got {name} after a fit on "
@@ -402,9 +402,8 @@ channels) or (n_samples, channels, height, width)
         law = self.output_distribution_
         return law is not None and not (isinstance(law, str) and law == "normal")
 
-    @property
     def _ceiling(self):
-        """Most that the bound can report in batches of the fitted size, in nats."""
+        """Return the most that the bound can report in batches of the fitted size, in nats."""
         from ._objectives import OBJECTIVES
 
         objective = OBJECTIVES[self._state["spec"]["objective"]]

@@ -313,7 +313,7 @@ class InformationDisplay:
             With the picture drawn.
         """
         last = last_step(estimator)
-        is_bounded = math.isfinite(last._ceiling)
+        is_bounded = math.isfinite(last._ceiling())
         return cls(
             last.information_curve_,
             capacity=last.capacity_,

@@ -289,7 +289,8 @@ def transform(
 ) -> Tensor:
     """Return the standard outputs of all rows, without noise, on device ``to``."""
     shape = (len(rows), model.network.n_outputs)
-    outputs = torch.empty(shape, dtype=torch_type(rows), device=to)
+    with torch.inference_mode(False):  # or the caller could not compute with it
+        outputs = torch.empty(shape, dtype=torch_type(rows), device=to)
     for chunk in batches(len(rows), math.prod(rows.shape[1:])):
         outputs[chunk] = model.network(take(rows, chunk, device)).to(to)
     return outputs

@@ -8,7 +8,7 @@ import numpy as np
 
 from ._base import BaseInfoMax
 from ._laws import LAWS, Law
-from ._sklearn import HasMethods, Interval, StrOptions
+from ._sklearn import Constraints, HasMethods, Interval, StrOptions
 from ._validation import is_count, resolve_row_shape
 
 __all__ = ["NoiseInjectedDIM"]
@@ -32,6 +32,54 @@ _N_DRAWS_BESIDE_CONV = 4  # of the noise: a small part of a step's time there
 _SATURATED = 0.95
 # Above this many times the capacity it is no accident of sampling.
 _IMPLAUSIBLE = 1.1
+
+
+def _constraints():
+    """Return what each parameter may be; names come from the tables of the core."""
+    from ._channels import CHANNELS
+    from ._critics import CRITICS
+    from ._encoders import ENCODERS
+    from ._objectives import OBJECTIVES
+    from ._views import VIEWS
+
+    positive = Interval(Real, 0, None, closed="neither")
+    not_negative = Interval(Real, 0, None, closed="left")
+    count = Interval(Integral, 1, None, closed="left")
+    auto = StrOptions({"auto"})
+    return {
+        "n_components": [count],
+        "output_distribution": [StrOptions(set(LAWS)), HasMethods("cdf")],
+        "noise_distribution": [StrOptions({"auto", *CHANNELS})],
+        "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
+        "objective": [StrOptions(set(OBJECTIVES))],
+        "agreement_weight": [auto, Interval(Real, 0, 1, closed="both")],
+        "sliced_weight": [auto, not_negative],
+        "critic": [StrOptions(set(CRITICS))],
+        "encoder": [StrOptions({"auto", *ENCODERS}), callable],
+        "hidden_layer_sizes": [auto, count, "array-like"],
+        "image_shape": [None, "array-like"],
+        "whiten": [StrOptions({"auto", "received"}), "boolean"],
+        "output_layer": [StrOptions({"code", "hidden"})],
+        "views": [None, StrOptions({"auto", *VIEWS}), callable, list, tuple],
+        "view_strength": [auto, not_negative],
+        "view_sides": [StrOptions({"both", "one"})],
+        "n_views": [count],
+        "n_neighbors": [count],
+        "supervised": ["boolean"],
+        "batch_size": [auto, Interval(Integral, 2, None, closed="left")],
+        "max_iter": [auto, count],
+        "learning_rate_init": [positive],
+        "alpha": [not_negative],
+        "tol": [None, not_negative],
+        "n_iter_no_change": [count],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "warm_start": ["boolean"],
+        "input_scaling": [auto, "array-like"],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
 
 class NoiseInjectedDIM(BaseInfoMax):
@@ -375,56 +423,7 @@ default="infonce"
         self.random_state = random_state
         self.verbose = verbose
 
-    @property
-    def _parameter_constraints(self):
-        """What each parameter may be; names come from the tables of the core.
-
-        A property, because the tables import torch and importing skdim must not.
-        """
-        from ._channels import CHANNELS
-        from ._critics import CRITICS
-        from ._encoders import ENCODERS
-        from ._objectives import OBJECTIVES
-        from ._views import VIEWS
-
-        positive = Interval(Real, 0, None, closed="neither")
-        not_negative = Interval(Real, 0, None, closed="left")
-        count = Interval(Integral, 1, None, closed="left")
-        auto = StrOptions({"auto"})
-        return {
-            "n_components": [count],
-            "output_distribution": [StrOptions(set(LAWS)), HasMethods("cdf")],
-            "noise_distribution": [StrOptions({"auto", *CHANNELS})],
-            "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
-            "objective": [StrOptions(set(OBJECTIVES))],
-            "agreement_weight": [auto, Interval(Real, 0, 1, closed="both")],
-            "sliced_weight": [auto, not_negative],
-            "critic": [StrOptions(set(CRITICS))],
-            "encoder": [StrOptions({"auto", *ENCODERS}), callable],
-            "hidden_layer_sizes": [auto, count, "array-like"],
-            "image_shape": [None, "array-like"],
-            "whiten": [StrOptions({"auto", "received"}), "boolean"],
-            "output_layer": [StrOptions({"code", "hidden"})],
-            "views": [None, StrOptions({"auto", *VIEWS}), callable, list, tuple],
-            "view_strength": [auto, not_negative],
-            "view_sides": [StrOptions({"both", "one"})],
-            "n_views": [count],
-            "n_neighbors": [count],
-            "supervised": ["boolean"],
-            "batch_size": [auto, Interval(Integral, 2, None, closed="left")],
-            "max_iter": [auto, count],
-            "learning_rate_init": [positive],
-            "alpha": [not_negative],
-            "tol": [None, not_negative],
-            "n_iter_no_change": [count],
-            "early_stopping": ["boolean"],
-            "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-            "warm_start": ["boolean"],
-            "input_scaling": [auto, "array-like"],
-            "device": [str],
-            "random_state": ["random_state"],
-            "verbose": ["verbose"],
-        }
+    _parameter_constraints = Constraints(_constraints)
 
     def _resolve(self, n_rows, image_shape, seed):
         """Return the configuration with every "auto" decided."""
@@ -681,7 +680,7 @@ default="infonce"
 
     def _doubts(self, config, result):
         """Yield what speaks against the result."""
-        ceiling = self._ceiling
+        ceiling = self._ceiling()
         if not result.interrupted and self._misses_tol(config, result):
             yield (
                 f"Training reached max_iter={config.max_iter} epochs before the "

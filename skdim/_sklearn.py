@@ -1,5 +1,8 @@
 """The one door to names that scikit-learn keeps private or has only in new versions."""
 
+from collections.abc import Mapping
+from functools import cache
+
 from sklearn import get_config
 from sklearn.base import _fit_context
 from sklearn.utils import _array_api
@@ -22,6 +25,7 @@ __all__ = [
     "CALLBACK_STATE",
     "HAS_CALLBACKS",
     "CallbackSupportMixin",
+    "Constraints",
     "HasMethods",
     "Interval",
     "StrOptions",
@@ -36,10 +40,30 @@ CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
 
+class Constraints(Mapping):
+    """Constraints of parameters, by name, that are made when one is asked for.
+
+    They name what the tables of the core hold, and these import torch, which neither
+    importing skdim nor showing an estimator may.
+    """
+
+    def __init__(self, make):
+        self._make = cache(make)
+
+    def __getitem__(self, name):
+        return self._make()[name]
+
+    def __iter__(self):
+        return iter(self._make())
+
+    def __len__(self):
+        return len(self._make())
+
+
 def namespace(X):
-    """Return the array namespace of X and its name; "numpy" unless dispatch is on."""
+    """Return the array namespace of X and its name; no name unless dispatch is on."""
     if not get_config()["array_api_dispatch"] or is_lazy(X):
-        return None, "numpy"
+        return None, None
     xp, _ = _array_api.get_namespace(X)
     return xp, xp.__name__.split(".")[-1]
 

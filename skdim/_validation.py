@@ -38,14 +38,15 @@ def native(X):
     """Return X as the core can read it, and the name of the namespace it came from.
 
     Tensors of torch stay what and where they are if scikit-learn's array API dispatch
-    is on; otherwise, and in other namespaces, they become NumPy arrays.
+    is on; otherwise, and in other namespaces, they become NumPy arrays.  Without
+    dispatch there is no name.
     """
     xp, name = namespace(X)
     if _is_tensor(X):
         X = X.detach()
-        if name == "numpy":  # which has no bfloat16
+        if name is None:  # NumPy has no bfloat16
             X = X.cpu().float().numpy() if X.dtype.itemsize == 2 else X.cpu().numpy()
-    elif name != "numpy":
+    elif name not in (None, "numpy"):
         X = to_numpy(X, xp)
     elif isinstance(X, (list, tuple)):
         X = np.asarray(X)
@@ -58,7 +59,7 @@ def returned(outputs, X):
     if name == "torch":
         return xp.asarray(outputs, device=X.device)
     outputs = np.asarray(outputs)
-    return outputs if name == "numpy" else xp.asarray(outputs, device=X.device)
+    return outputs if name in (None, "numpy") else xp.asarray(outputs, device=X.device)
 
 
 def _is_tensor(X):
