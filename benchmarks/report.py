@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-FILES = ["README.md", "docs/results.md", "docs/defaults.md"]
+FILES = ["README.md"]
+FILES += [f"docs/{name}.md" for name in ("results", "defaults", "contract", "practice")]
 
 
 def load(name):
@@ -304,6 +305,61 @@ def demo():
     return "\n\n".join([text, table(header, rows), how(results)])
 
 
+def contract():
+    """Put our score of the contract beside those of peers."""
+    results = load("contract")
+    rows = [
+        [
+            f"{row['name']} {row['version']}",
+            _checks(row),
+            "-" if row["ungenerated"] is None else f"{row['ungenerated']} of 11",
+            row["repeatable"],
+            ", ".join(row["rng_changed"]) or "none",
+            row["pickle"],
+            row["skops"],
+            row["fork"],
+        ]
+        for row in results["rows"]
+    ]
+    header = ["estimator", "checks passed", "checks never generated", "repeatable"]
+    header += ["global generators changed", "pickle", "skops", "forked child"]
+    versions = f"scikit-learn {results['scikit-learn']}, {how(results)}"
+    return "\n\n".join([table(header, rows), versions])
+
+
+def _checks(row):
+    """Return what was passed, of what, and what was left out."""
+    if not row["total"]:
+        return "none can be generated"
+    skipped = f" ({row['skipped']} skipped)" if row["skipped"] else ""
+    tag = ", non_deterministic" if row["non_deterministic"] else ""
+    return f"{row['passed']} of {row['total']}{skipped}{tag}"
+
+
+def memory():
+    """Tabulate memory beyond data on disk."""
+    results = load("memory")
+    rows = [
+        [
+            *(row["form"], row["views"] or "none"),
+            *(f"{row[name]:.0f}" for name in MEMORY),
+        ]
+        for row in results["rows"]
+    ]
+    text = f"Memory beyond {results['data']}, and time (the memory is sampled meanwhile):"
+    return "\n\n".join([text, table(["form", "views", *MEMORY], rows), how(results)])
+
+
+MEMORY = ["fit, MiB", "transform, MiB", "output, MiB", "fit, s", "transform, s"]
+
+
+def fuzz():
+    """Count what was tried at random."""
+    results = load("fuzz")
+    rows = sorted(results["outcomes"].items(), key=lambda item: -item[1])
+    return "\n\n".join([table(["outcome", "examples"], rows), how(results)])
+
+
 TABLES = {
     "results": demo,
     "match": match,
@@ -316,6 +372,9 @@ TABLES = {
     "defaults": defaults,
     "features": features,
     "gains": gains,
+    "contract": contract,
+    "memory": memory,
+    "fuzz": fuzz,
 }
 
 
