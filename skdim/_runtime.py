@@ -55,6 +55,7 @@ class _Shared:
         self.generator_lock = threading.RLock()  # of torch's global generator
         self.count_lock = threading.Lock()
         self.n_inside, self.n_threads = 0, 0
+        self.local = threading.local()
 
 
 _shared = _Shared()
@@ -65,19 +66,24 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread; the last one to leave puts the number back."""
-    with _shared.count_lock:
-        if _shared.n_inside == 0:
-            _shared.n_threads = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _shared.n_inside += 1
+    """Compute on one thread; each thread of Python has a number of its own."""
+    shared = _shared
+    if getattr(shared.local, "is_inside", False):
+        yield
+        return
+    with shared.count_lock:
+        if shared.n_inside == 0:
+            shared.n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        shared.n_inside += 1
+    shared.local.is_inside = True
     try:
         yield
     finally:
-        with _shared.count_lock:
-            _shared.n_inside -= 1
-            if _shared.n_inside == 0:
-                torch.set_num_threads(_shared.n_threads)
+        shared.local.is_inside = False
+        with shared.count_lock:
+            shared.n_inside -= 1
+            torch.set_num_threads(shared.n_threads)
 
 
 @contextmanager

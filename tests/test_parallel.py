@@ -1,0 +1,398 @@
+"""Searches on several workers, threads at once, and forks in the middle of a fit.
+
+What may hang, or needs torch on several threads, is run by ``alone``: a function of
+this file in a Python of its own, with a limit that guards against hangs only.
+"""
+
+import functools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed, parallel_config
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from skdim import NoiseInjectedDIM
+
+LIMIT = 120  # seconds
+N_JOBS = 2
+
+
+class Noisy(torch.nn.Module):
+    """An encoder whose weights and masks come from torch's global generator."""
+
+    def __init__(self, input_shape, n_components):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(*input_shape, 16),
+            torch.nn.Dropout(0.2),
+            torch.nn.ReLU(),
+            torch.nn.Linear(16, n_components),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def jittered(inputs, generator):
+    """Return a view drawn from torch's global generator, not from the one passed."""
+    return inputs + 0.3 * torch.randn_like(inputs)
+
+
+OWN_CODE = {
+    "built-in": {},
+    "own-encoder": {"encoder": Noisy},
+    "own-view": {"views": jittered},
+}
+
+
+def small(code="built-in", **params):
+    defaults = {"hidden_layer_sizes": (16,), "max_iter": 3, "random_state": 0}
+    return NoiseInjectedDIM(2, **(defaults | OWN_CODE[code] | params))
+
+
+def rows():
+    return load_breast_cancer().data
+
+
+def outcome(dim, X):
+    """Return all numbers that a fitted estimator has to offer, in one array."""
+    values = dim.information_curve_, dim.information_, dim.score(X), dim.transform(X)
+    return np.concatenate([np.ravel(value) for value in values])
+
+
+# In a Python of its own
+
+
+def alone(function, *args):
+    """Return what a function of this file prints when it is called in a new Python."""
+    code = f"import {Path(__file__).stem} as this; this.{function.__name__}(*{args})"
+    # Limits that a user exports would be heeded by joblib; here are its own.
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    env["JOBLIB_START_METHOD"] = "fork"  # of the multiprocessing backend
+    env["OMP_WAIT_POLICY"] = "PASSIVE"  # a busy machine is very slow otherwise
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # workers that hang as well
+        process.wait()
+        pytest.fail(f"{function.__name__}{args} hangs")
+    assert process.returncode == 0, errors
+    return json.loads(output.splitlines()[-1])
+
+
+needs_fork = pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="needs fork"
+)
+
+
+def compute_on_two_threads():
+    """Let torch start its threads, which a forked child will not have."""
+    torch.set_num_threads(2)
+    matrix = torch.ones(1000, 1000)
+    return matrix @ matrix
+
+
+@contextmanager
+def workers(backend):
+    """Let joblib run on two workers of this kind."""
+    with ExitStack() as stack:
+        if backend == "dask":
+            from distributed import Client, LocalCluster
+
+            cluster = LocalCluster(
+                n_workers=N_JOBS,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+            )
+            stack.enter_context(Client(stack.enter_context(cluster)))
+        stack.enter_context(parallel_config(backend, n_jobs=N_JOBS))
+        yield
+
+
+def search_scores():
+    """Return scores of each split, of a search and of estimators with own code."""
+    X, options = rows(), {"cv": 2, "error_score": "raise"}
+    search = GridSearchCV(small(), {"noise_scale": [0.3, 1.0]}, **options).fit(X)
+    scores = {f"split{k}": search.cv_results_[f"split{k}_test_score"] for k in (0, 1)}
+    for code in OWN_CODE:
+        scores[code] = cross_val_score(small(code), X, **options)
+    return {name: values.tolist() for name, values in scores.items()}
+
+
+THREADS_SEEN = []
+
+
+def watching(inputs, generator):
+    """Return a view; note on how many threads torch computes it."""
+    THREADS_SEEN.append(torch.get_num_threads())
+    return inputs + 0.3 * torch.randn(inputs.shape, generator=generator)
+
+
+def threads_inside(dim, X, y=None):
+    """Return, as a score, how many threads were used to compute the real one."""
+    dim.score(X)
+    return THREADS_SEEN[-1]
+
+
+def measure(backend):
+    """Print what comes out on the workers, and then what does without them."""
+    compute_on_two_threads()
+    with workers(backend):
+        found = {
+            "parallel": search_scores(),
+            "inside": cross_val_score(
+                small(views=watching), rows(), cv=2, scoring=threads_inside
+            ).tolist(),
+            "outside": Parallel()(delayed(torch.get_num_threads)() for _ in range(2)),
+            "processes": Parallel()(delayed(os.getpid)() for _ in range(2)),
+        }
+    found |= {"own_process": os.getpid(), "n_cpus": joblib.cpu_count()}
+    # The same to the bit on as many threads as a worker uses; others may round else.
+    torch.set_num_threads(int(found["inside"][0]))
+    found["serial"] = search_scores()
+    print(json.dumps(found))
+
+
+@functools.cache
+def measured(backend):
+    return alone(measure, backend)
+
+
+BACKENDS = [
+    "loky",
+    "threading",
+    pytest.param("multiprocessing", marks=needs_fork),
+    "dask",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scores_of_parallel_searches_are_those_of_serial_ones(backend):
+    if backend == "dask":
+        pytest.importorskip("distributed")
+    found = measured(backend)
+    is_elsewhere = found["own_process"] not in found["processes"]
+    assert is_elsewhere == (backend != "threading")
+    assert len({found["parallel"][code][0] for code in OWN_CODE}) == len(OWN_CODE)
+    assert found["parallel"] == found["serial"]
+
+
+@pytest.mark.slow
+def test_workers_of_loky_do_not_use_more_threads_than_there_are_cores():
+    found = measured("loky")
+    most = max(1, found["n_cpus"] // N_JOBS)
+    assert max(found["inside"] + found["outside"]) <= most
+
+
+@pytest.mark.slow
+@needs_fork
+def test_forked_workers_compute_on_one_thread():
+    assert measured("multiprocessing")["inside"] == [1, 1]
+
+
+# Threads at once
+
+
+@pytest.fixture
+def frequent_switches():
+    """Let threads of Python take turns far more often than they normally do."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def at_once(*functions):
+    """Return what each function returns, all called at once in threads of their own."""
+    start, results = threading.Barrier(len(functions)), [None] * len(functions)
+
+    def call(k, function):
+        start.wait()
+        try:
+            results[k] = function()
+        except Exception as error:
+            results[k] = error
+
+    threads = [
+        threading.Thread(target=call, args=pair, daemon=True)
+        for pair in enumerate(functions)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive(), "a thread hangs"
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results
+
+
+def repeated(function, n):
+    """Return a function that calls another so often and returns all results."""
+    return lambda: np.array([function() for _ in range(n)])
+
+
+def fitting(code, seed, X):
+    """Return a function that fits an estimator of its own and returns what it found."""
+    return lambda: outcome(small(code, random_state=seed).fit(X), X)
+
+
+@pytest.mark.usefixtures("frequent_switches")
+@pytest.mark.parametrize("n_threads", [2, 4])
+@pytest.mark.parametrize("code", OWN_CODE)
+def test_threads_share_one_fitted_estimator(cancer, code, n_threads):
+    train, test = cancer
+    dim = small(code).fit(train)
+
+    def using(X):
+        return lambda: np.append(dim.transform(X), dim.score(X))
+
+    uses = [using(test[k : k + 200]) for k in range(n_threads)]
+    expected = [use() for use in uses]
+    results = at_once(*(repeated(use, 20) for use in uses))
+    for found, one in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(found, [one] * 20)
+
+
+PAIRS = [
+    ("built-in", "built-in"),
+    ("built-in", "own-encoder"),
+    ("own-encoder", "own-encoder"),
+    ("own-view", "own-view"),
+    ("own-encoder", "own-view"),
+]
+
+
+@pytest.mark.usefixtures("frequent_switches")
+@pytest.mark.parametrize("codes", PAIRS, ids="+".join)
+def test_fits_at_once_are_those_of_each_alone(cancer, codes):
+    fits = [fitting(code, seed, cancer[0]) for seed, code in enumerate(codes)]
+    expected = [fit() for fit in fits]
+    results = at_once(*(repeated(fit, 5) for fit in fits))
+    for found, one in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(found, [one] * 5)
+
+
+def global_state():
+    return (
+        torch.random.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+        random.getstate(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        at_once(torch.get_num_threads),  # that of new threads
+    )
+
+
+@pytest.mark.usefixtures("frequent_switches")
+@pytest.mark.parametrize("codes", PAIRS, ids="+".join)
+def test_fits_at_once_leave_global_state_untouched(cancer, codes):
+    before = global_state()
+    for _ in range(5):
+        at_once(*(fitting(code, s, cancer[0]) for s, code in enumerate(codes)))
+        assert global_state() == before
+
+
+# Forks and threads
+
+
+@contextmanager
+def fit_that_waits(X):
+    """Let a thread fit, and stay in the encoder's constructor until the block ends."""
+    inside, done = threading.Event(), threading.Event()
+
+    def waiting(input_shape, n_components):
+        inside.set()
+        done.wait(LIMIT)
+        return Noisy(input_shape, n_components)
+
+    dim = small(encoder=waiting)
+    thread = threading.Thread(target=dim.fit, args=(X,), daemon=True)
+    thread.start()
+    assert inside.wait(LIMIT / 4)
+    yield dim
+    done.set()
+    thread.join(LIMIT / 4)
+    assert hasattr(dim, "information_"), "the thread that waited hangs"
+
+
+def in_child(function):
+    """Return what a function returns in a forked child, None if it hangs."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(function()), daemon=True)
+    child.start()
+    result = receiver.recv() if receiver.poll(LIMIT / 4) else None
+    child.kill()
+    return result
+
+
+def fork_while_a_thread_fits():
+    """Print what a fit finds alone, and in a child forked during another fit."""
+    X = rows()
+    torch.set_num_threads(1)
+    fit = fitting("own-encoder", 0, X)
+    expected = fit()
+    compute_on_two_threads()
+    with fit_that_waits(X):
+        found = in_child(fit)
+    print(json.dumps([expected.tolist(), found if found is None else found.tolist()]))
+
+
+def fit_in_a_child_while_its_thread_fits():
+    """Print the number of torch's threads in a child after fits in threads of its own.
+
+    The first begins before the fit of the child's main thread and ends after it.
+    """
+    X = rows()
+    compute_on_two_threads()
+
+    def fit_beside():
+        with fit_that_waits(X):
+            small().fit(X)
+        at_once(*(repeated(fitting("built-in", k, X), 3) for k in range(4)))
+        return [torch.get_num_threads(), *at_once(torch.get_num_threads)]
+
+    print(json.dumps(in_child(fit_beside)))
+
+
+@pytest.mark.slow
+@needs_fork
+def test_a_child_forked_while_a_thread_fits_computes_as_any_other():
+    expected, found = alone(fork_while_a_thread_fits)
+    assert found is not None, "the child hangs"
+    assert found == expected
+
+
+@pytest.mark.slow
+@needs_fork
+def test_threads_of_a_forked_child_fit_at_once_and_keep_their_number_of_threads():
+    found = alone(fit_in_a_child_while_its_thread_fits)
+    assert found is not None, "the child hangs"
+    assert found == [2, 2]
