@@ -82,7 +82,7 @@ class Descent:
         batched = order[: n_batches * batch_size].reshape(n_batches, -1)
         terms = [self._step(index) for index in batched]
         self.keep()
-        return tuple(torch.stack(terms).mean(0).tolist())
+        return tuple(np.mean(terms, axis=0).tolist())
 
     def keep(self) -> None:
         """Copy the weights if they are finite; fall back if not."""
@@ -96,7 +96,7 @@ class Descent:
         if not _is_finite(self.model):
             self.model.load_state_dict(self._safe)
 
-    def _step(self, index: np.ndarray) -> Tensor:
+    def _step(self, index: np.ndarray) -> list[float]:
         if self.n_done % _STEPS_BETWEEN_COPIES == 0:
             self.keep()
         term = self._attempt(index)
@@ -108,14 +108,15 @@ class Descent:
         self.n_done += 1
         return term
 
-    def _attempt(self, index: np.ndarray) -> Tensor | None:
+    def _attempt(self, index: np.ndarray) -> list[float] | None:
         """Take a step; return what to note of it, or None if it is no number."""
         try:
             term = self.model(self.source, index, self.noise)
         except torch.linalg.LinAlgError:  # whitening met NaN
             return None
-        noted = torch.stack([term.information, term.gap])
-        if not math.isfinite(float(term.objective.detach() + noted.sum())):
+        # As numbers: small tensors that stay would scatter the memory of large ones.
+        noted = torch.stack([term.information, term.gap]).tolist()
+        if not math.isfinite(float(term.objective.detach()) + sum(noted)):
             return None
         self.optimizer.zero_grad()
         term.objective.neg().backward()

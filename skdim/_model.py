@@ -327,8 +327,10 @@ def information(
     generator = seeded_generator(seed + EVALUATION, source.device)
     with sandbox(gradients=False, global_seed=model.spec.global_seed(seed)):
         batched = even_batches(len(source), batch_size, seed)[:max_batches]
-        values = [model(source, index, generator).information for index in batched]
-        return float(torch.stack(values).mean())
+        values = [
+            float(model(source, index, generator).information) for index in batched
+        ]
+        return float(np.mean(values))
 
 
 def even_batches(n_rows: int, batch_size: int, seed: int) -> np.ndarray:
