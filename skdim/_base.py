@@ -214,8 +214,8 @@ channels) or (n_samples, channels, height, width)
             model=self._fitted_spec(),
             batch_size=min(self._state["batch_size"], n_rows),
             max_iter=1,
-            learning_rate=self.learning_rate_init,
-            weight_decay=self.alpha,
+            learning_rate=float(self.learning_rate_init),
+            weight_decay=float(self.alpha),
             tol=None,
             n_iter_no_change=self.n_iter_no_change,
             seed=self._state["seed"],
@@ -310,9 +310,10 @@ channels) or (n_samples, channels, height, width)
             outputs = transform(model, rows, device, getattr(rows, "device", "cpu"))
         if not self._follows_other_law:
             return returned(outputs, X)
-        codes = outputs.cpu().numpy()
-        codes = Law(self.output_distribution_).from_normal(codes).astype(codes.dtype)
-        return returned(codes, X)
+        outputs = outputs.cpu().numpy()
+        codes = Law(self.output_distribution_).from_normal(outputs)
+        largest = np.finfo(outputs.dtype).max  # of heavy tails in single precision
+        return returned(np.clip(codes, -largest, largest).astype(outputs.dtype), X)
 
     def score(self, X, y=None):
         """Return a lower bound on the information that the noisy codes keep about X.
@@ -403,7 +404,7 @@ channels) or (n_samples, channels, height, width)
         return law is not None and not (isinstance(law, str) and law == "normal")
 
     def _ceiling(self):
-        """Return the most that the bound can report in batches of the fitted size, in nats."""
+        """Return the most, in nats, that the bound reports in the fitted batches."""
         from ._objectives import OBJECTIVES
 
         objective = OBJECTIVES[self._state["spec"]["objective"]]

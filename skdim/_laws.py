@@ -71,11 +71,13 @@ class Law:
     def from_normal(self, z: np.ndarray) -> np.ndarray:
         """Send N(0, 1) to the law, ``F^-1(Phi(z))``, in double precision.
 
-        Each half goes by the tail it lies in, so that far codes stay apart.
+        Each half goes by the tail it lies in, so that far codes stay apart; the tail is
+        never 0, so that they stay finite.
         """
         if self.name == "normal":
             return z
         tail = special.ndtr(-np.abs(np.asarray(z, dtype=np.float64)))
+        tail = np.maximum(tail, np.finfo(np.float64).tiny)
         return np.where(z < 0, self._ppf(tail), self._isf(tail))
 
     def to_normal(self, x: np.ndarray) -> np.ndarray:

@@ -243,9 +243,15 @@ class InfoMax(nn.Module):
             return gap, gap + _RADIAL_SHARE * radial_gap(codes)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return all weights as arrays that no device or torch is needed to hold."""
+        """Return all weights as arrays that no device or torch is needed to hold.
+
+        Contiguous, as a pickle returns them: sums of another layout round differently.
+        """
         state = self.state_dict()
-        return {name: value.detach().cpu().numpy() for name, value in state.items()}
+        return {
+            name: np.array(value.detach().cpu().numpy(), order="C")
+            for name, value in state.items()
+        }
 
 
 def check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:

@@ -146,9 +146,10 @@ class InputLayer(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         x = rows.reshape(-1, *self.row_shape)
-        z = (x - self.mean).mul_(self.inverse_scale)
+        z = x - self.mean
+        largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN
+        z = z.clamp_(-largest, largest).mul_(self.inverse_scale).clamp_(-_FAR, _FAR)
         if not self.is_image:
-            z.clamp_(-_FAR, _FAR)
             return z.mul_((z / _OUTLIER_BOUND).square_().add_(1).rsqrt_())
         return z if self.channels_first else z.permute(0, 3, 1, 2)
 

@@ -1,6 +1,7 @@
 """The noise-injected Deep InfoMax transformer."""
 
 import math
+import sys
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -42,8 +43,9 @@ def _constraints():
     from ._objectives import OBJECTIVES
     from ._views import VIEWS
 
-    positive = Interval(Real, 0, None, closed="neither")
-    not_negative = Interval(Real, 0, None, closed="left")
+    most = sys.float_info.max  # beyond it an int is no float
+    positive = Interval(Real, 0, most, closed="right")
+    not_negative = Interval(Real, 0, most, closed="both")
     count = Interval(Integral, 1, None, closed="left")
     auto = StrOptions({"auto"})
     return {
@@ -434,15 +436,15 @@ default="infonce"
             self.image_shape, image_shape, self.n_features_in_
         )
         batch_size = _BATCH_SIZE if self.batch_size == "auto" else self.batch_size
-        batch_size = min(batch_size, n_rows)
+        batch_size = min(int(batch_size), n_rows)
         steps_per_epoch = n_rows // batch_size
         auto_iter = math.ceil(_STEPS / steps_per_epoch)
         return FitConfig(
             model=self._resolve_model(batch_size, row_shape, channels_first),
             batch_size=batch_size,
-            max_iter=auto_iter if self.max_iter == "auto" else self.max_iter,
-            learning_rate=self.learning_rate_init,
-            weight_decay=self.alpha,
+            max_iter=auto_iter if self.max_iter == "auto" else int(self.max_iter),
+            learning_rate=float(self.learning_rate_init),
+            weight_decay=float(self.alpha),
             tol=0.0 if self.early_stopping and self.tol is None else self.tol,
             n_iter_no_change=self.n_iter_no_change,
             seed=seed,

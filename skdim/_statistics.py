@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ._config import FitConfig, checked
+from ._config import FitConfig, checked, divergence
 from ._critics import regression
 from ._model import NOISE, InfoMax, even_batches
 from ._network import Network
@@ -79,7 +79,7 @@ def finalize(
     network, n_rows = model.network, len(source)
     n_features = math.prod(source.rows.shape[1:])
     global_seed = config.model.global_seed(config.seed)
-    with sandbox(gradients=False, global_seed=global_seed):
+    with sandbox(gradients=False, global_seed=global_seed), _named_divergence():
         order = torch.randperm(n_rows, generator=generator, device="cpu").numpy()
         chunks = [order[chunk] for chunk in batches(n_rows, n_features)]
         if not memory.n_rows:
@@ -97,6 +97,15 @@ def finalize(
             _fit_critic(model, config, source)
     memory.add(n_rows)
     return memory
+
+
+@contextmanager
+def _named_divergence() -> Iterator[None]:
+    """Say what to do where a matrix of moments has no eigenvalues."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise divergence(math.nan) from error
 
 
 def _blended(

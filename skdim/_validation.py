@@ -2,6 +2,7 @@
 
 import math
 import sys
+from contextlib import suppress
 from numbers import Integral
 
 import numpy as np
@@ -49,7 +50,8 @@ def native(X):
     elif name not in (None, "numpy"):
         X = to_numpy(X, xp)
     elif isinstance(X, (list, tuple)):
-        X = np.asarray(X)
+        with suppress(ValueError):  # of rows of different lengths: is told of later
+            X = np.asarray(X)
     return X, name
 
 

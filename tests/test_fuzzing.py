@@ -1,0 +1,126 @@
+"""Whatever comes in, it is refused as documented or its codes are sound."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from fuzzing import Case, Data, image_cases, outcome, table_cases
+from hypothesis import HealthCheck, given, settings
+from sklearn.utils import check_array
+
+from skdim import NoiseInjectedDIM
+
+TABLE, IMAGES = Data((9, 3)), Data((9, 4, 4, 1))
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+
+
+def outcomes(strategy, n_examples):
+    """Check so many examples, the same ones each time, and count what became of them.
+
+    Large and slow examples are meant to be there.
+    """
+    counts = Counter()
+
+    @settings(
+        max_examples=n_examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def check(case):
+        counts[outcome(case)] += 1
+
+    check()
+    return counts
+
+
+STRATEGIES = {"tables": table_cases(), "images": image_cases()}
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_some_examples(kind):
+    assert outcomes(STRATEGIES[kind], 30).total() >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "n_examples"), [("tables", 1200), ("images", 800)])
+def test_many_examples(kind, n_examples):
+    counts = outcomes(STRATEGIES[kind], n_examples)
+    # Else little would be tried of what comes after validation.
+    assert counts["fitted"] > n_examples / 3, counts
+    assert counts["refused: ValueError"] > n_examples / 20, counts
+
+
+# That the property would notice
+
+
+@pytest.mark.parametrize("data", [TABLE, IMAGES], ids=lambda data: data.kind)
+def test_sound_case_is_fitted(data):
+    assert outcome(Case(data, params={"n_components": 2, **SMALL})) == "fitted"
+
+
+def test_bad_case_is_refused():
+    case = Case(TABLE, params={"n_components": 0, **SMALL})
+    assert outcome(case) == "refused: InvalidParameterError"
+
+
+def spoil(codes):
+    codes[0] = np.nan
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (spoil, "not finite"),
+        (lambda codes: codes[:, :1], "shape"),
+        (lambda codes: codes.astype("float16"), "dtype"),
+        (lambda codes: codes + np.random.default_rng().random(), "gives other codes"),
+    ],
+)
+def test_unsound_codes_are_noticed(monkeypatch, change, message):
+    transform = NoiseInjectedDIM.transform
+    changed = lambda self, X: change(transform(self, X))  # noqa: E731
+    monkeypatch.setattr(NoiseInjectedDIM, "transform", changed)
+    with pytest.raises(AssertionError, match=message):
+        outcome(Case(TABLE, params={"n_components": 2, **SMALL}))
+
+
+fit = NoiseInjectedDIM.fit
+
+
+def fail_in_numpy(self, X, y=None):
+    np.broadcast_shapes((2,), (3,))
+
+
+def fail_late(self, X, y=None):
+    fit(self, X, y)
+    check_array([[np.nan]])
+
+
+def leave_traces(self, X, y=None):
+    self.n_features_in_ = 3
+    check_array([[np.nan]])
+
+
+def change_input(self, X, y=None):
+    fit(self, X, y)
+    X[0] = 0
+    return self
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (fail_in_numpy, "raw error"),
+        (fail_late, "refused after 1 steps"),
+        (leave_traces, "a failed fit left"),
+        (change_input, "fit changed X"),
+    ],
+)
+def test_unsound_fit_is_noticed(monkeypatch, changed, message):
+    monkeypatch.setattr(NoiseInjectedDIM, "fit", changed)
+    with pytest.raises(AssertionError, match=message):
+        outcome(Case(TABLE, params=SMALL))
