@@ -346,7 +346,9 @@ def memory():
         ]
         for row in results["rows"]
     ]
-    text = f"Memory beyond {results['data']}, and time (the memory is sampled meanwhile):"
+    text = (
+        f"Memory beyond {results['data']} of data on disk, and time, sampling included:"
+    )
     return "\n\n".join([text, table(["form", "views", *MEMORY], rows), how(results)])
 
 
@@ -354,10 +356,16 @@ MEMORY = ["fit, MiB", "transform, MiB", "output, MiB", "fit, s", "transform, s"]
 
 
 def fuzz():
-    """Count what was tried at random."""
+    """Count what was tried at random, and what became of it."""
     results = load("fuzz")
-    rows = sorted(results["outcomes"].items(), key=lambda item: -item[1])
-    return "\n\n".join([table(["outcome", "examples"], rows), how(results)])
+    counts = ["examples", "fitted", "refused", "failed"]
+    rows = [
+        [row["value"], *(row.get(name, 0) for name in counts)]
+        for row in results["rows"]
+        if row["by"] == "data"
+    ]
+    text = f"{results['examples']} examples, {results['n_failures']} failures:"
+    return "\n\n".join([text, table(["data", *counts], rows), how(results)])
 
 
 TABLES = {

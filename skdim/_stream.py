@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._config import Data, FitConfig
+from ._config import Data, FitConfig, checked
 from ._descent import Descent
 from ._model import InfoMax, information, make_source, torch_type
 from ._runtime import sandbox, seeded_generator
@@ -73,8 +73,8 @@ def train_on(
         result.fell_back = descent.fell_back
     memory = Memory(state.n_remembered, state.moments)
     result.memory = finalize(model, config, source, generator, memory)
-    result.information = information(
-        model, source, config.batch_size, config.seed, MAX_BATCHES
+    result.information = checked(
+        information(model, source, config.batch_size, config.seed, MAX_BATCHES)
     )
     keep_model(model, config, result)
     return result, StreamState.after(result, state.n_calls + 1, descent.optimizer)

@@ -105,8 +105,8 @@ def _finish(
     def set_statistics() -> None:
         generator.set_state(start)
         result.memory = finalize(model, config, source, generator)
-        result.information = information(
-            model, source, config.batch_size, config.seed, MAX_BATCHES
+        result.information = checked(
+            information(model, source, config.batch_size, config.seed, MAX_BATCHES)
         )
 
     try:
