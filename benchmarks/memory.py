@@ -7,6 +7,8 @@ counted), less what it held before ``fit``, when everything was imported.
 
 import argparse
 import multiprocessing
+import shlex
+import sys
 import tempfile
 import threading
 import time
@@ -140,7 +142,9 @@ def main():
                 rows.append(row | results.get())
                 process.join()
                 print(rows[-1], flush=True)
-    save("memory", rows, data="MiB: %.0f" % (4 * shape[0] * shape[1] / MIB))
+    data = f"{4 * shape[0] * shape[1] / MIB:.0f} MiB"
+    command = shlex.join(["python", "benchmarks/memory.py", *sys.argv[1:]])
+    save("memory", rows, data=data, command=command)
 
 
 if __name__ == "__main__":
