@@ -1,5 +1,4 @@
 import itertools
-import random
 import subprocess
 import sys
 import warnings
@@ -525,22 +524,6 @@ def test_same_seed_same_bits_other_seed_other_codes(cancer):
     )
     np.testing.assert_array_equal(one, two)
     assert abs(one - three).max() > 0.1
-
-
-def test_global_state_is_untouched(cancer):
-    def state():
-        return (
-            torch.random.get_rng_state().tolist(),
-            np.random.get_state()[1].tolist(),  # noqa: NPY002
-            random.getstate(),
-            torch.get_num_threads(),
-            torch.get_default_dtype(),
-            torch.is_grad_enabled(),
-        )
-
-    before = state()
-    quick(verbose=False).fit(cancer[0]).score(cancer[1])
-    assert state() == before
 
 
 def test_torch_settings_of_the_caller_do_not_reach_inside(cancer):
