@@ -40,6 +40,9 @@ from sklearn.preprocessing import scale
 from sklearn.utils import estimator_checks
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from estimators import SMALL, UNGENERATED
+
 CHECK_SECONDS = 20
 CHECKS_SECONDS = 120
 FORK_SECONDS = 25
@@ -129,8 +132,7 @@ class Case:
 
 def ours(name, kind="transformer", **params):
     """Return a case of this package, small and short."""
-    params = {"n_components": 2, "hidden_layer_sizes": (8,), "max_iter": 3} | params
-    return Case(f"skdim:{name}", kind, params)
+    return Case(f"skdim:{name}", kind, SMALL | params)
 
 
 SHORT = {"epoch_num": 2, "verbose": 0}
@@ -182,21 +184,6 @@ CASES = {
         prepare=keep_tabnet_short,
     ),
 }
-
-# scikit-learn runs these on its own estimators only.
-UNGENERATED = [
-    "check_set_output_transform",
-    "check_set_output_transform_pandas",
-    "check_set_output_transform_polars",
-    "check_global_output_transform_pandas",
-    "check_global_set_output_transform_polars",
-    "check_transformer_get_feature_names_out",
-    "check_transformer_get_feature_names_out_pandas",
-    "check_get_feature_names_out_error",
-    "check_dataframe_column_names_consistency",
-    "check_inplace_ensure_writeable",
-    "check_param_validation",
-]
 
 
 class OutOfTime(BaseException):

@@ -73,7 +73,9 @@ channels) or (n_samples, channels, height, width)
         from ._stream import StreamState
         from ._trainer import train
 
-        before = dict(vars(self)) if self.warm_start and self._is_fitted else {}
+        before = (
+            dict(vars(self)) if self.warm_start and self.__sklearn_is_fitted__() else {}
+        )
         with self._unchanged_on_error():
             rows, image_shape, namespace = self._read(X, reset=True)
             labels = check_labels(self, y, rows) if self.supervised else None
@@ -137,7 +139,7 @@ channels) or (n_samples, channels, height, width)
                 "partial_fit does not support early_stopping=True, because a stream "
                 "has no part to hold out. Set early_stopping=False, or use fit."
             )
-        before = dict(vars(self)) if self._is_fitted else {"_state": None}
+        before = dict(vars(self)) if self.__sklearn_is_fitted__() else {"_state": None}
         state = before["_state"]
         with self._unchanged_on_error():
             rows, image_shape, namespace = self._read(X, reset=not state)
@@ -308,10 +310,13 @@ channels) or (n_samples, channels, height, width)
 
         with self._restored(rows) as (model, device):
             outputs = transform(model, rows, device, getattr(rows, "device", "cpu"))
-        if not self._follows_other_law:
+        if self.output_distribution_ is None:  # for the hidden layer
+            return returned(outputs, X)
+        law = Law(self.output_distribution_)
+        if law.name == "normal":
             return returned(outputs, X)
         outputs = outputs.cpu().numpy()
-        codes = Law(self.output_distribution_).from_normal(outputs)
+        codes = law.from_normal(outputs)
         largest = np.finfo(outputs.dtype).max  # of heavy tails in single precision
         return returned(np.clip(codes, -largest, largest).astype(outputs.dtype), X)
 
@@ -397,12 +402,6 @@ channels) or (n_samples, channels, height, width)
     def _fitted_row_shape(self):
         return self._state["spec"]["network"]["row_shape"]
 
-    @property
-    def _follows_other_law(self):
-        """Whether outputs are yet to be sent from the normal law to another one."""
-        law = self.output_distribution_
-        return law is not None and not (isinstance(law, str) and law == "normal")
-
     def _ceiling(self):
         """Return the most, in nats, that the bound reports in the fitted batches."""
         from ._objectives import OBJECTIVES
@@ -414,12 +413,8 @@ channels) or (n_samples, channels, height, width)
     def _n_features_out(self):
         return self._state["n_outputs"]
 
-    @property
-    def _is_fitted(self):
-        return hasattr(self, "_state")
-
     def __sklearn_is_fitted__(self):
-        return self._is_fitted
+        return hasattr(self, "_state")
 
     def __getstate__(self):
         return stamped(super().__getstate__())

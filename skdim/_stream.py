@@ -10,10 +10,10 @@ import torch
 
 from ._config import Data, FitConfig, checked
 from ._descent import Descent
-from ._model import InfoMax, information, make_source, torch_type
+from ._model import information
 from ._runtime import sandbox, seeded_generator
 from ._statistics import MAX_BATCHES, Memory, finalize
-from ._trainer import TrainResult, check_user_code, keep_model, load
+from ._trainer import TrainResult, keep_model, set_up
 
 __all__ = ["StreamState", "train_on"]
 
@@ -57,15 +57,7 @@ def train_on(
     result = TrainResult()
     with sandbox(gradients=True, global_seed=config.model.global_seed(config.seed)):
         generator = seeded_generator(config.seed)
-        model = InfoMax(config.model, generator)
-        if weights is None:
-            model.network.input.fit(data.rows, config.scaling)
-        else:
-            load(model, weights)
-        model.network.input.to(torch_type(data.rows))
-        model.to(config.device)
-        check_user_code(model, data.rows, config.device)
-        source = make_source(model, data.rows, config.seed, config.device, data.labels)
+        model, source = set_up(config, data, weights, generator, keeps_scaling=True)
         descent = Descent(model, config, source, generator, n_steps=None)
         _put_back(descent.optimizer, state.optimizer)
         information_of_pass, gap = descent.epoch()

@@ -26,7 +26,7 @@ from ._runtime import sandbox, seeded_generator, take
 from ._source import Source
 from ._statistics import MAX_BATCHES, Memory, finalize
 
-__all__ = ["TrainResult", "check_user_code", "keep_model", "load", "train"]
+__all__ = ["TrainResult", "keep_model", "set_up", "train"]
 
 
 @dataclass
@@ -67,17 +67,10 @@ def train(
 
     Training starts from ``weights`` where there are any.
     """
-    result, rows = TrainResult(), data.rows
+    result = TrainResult()
     with sandbox(gradients=True, global_seed=config.model.global_seed(config.seed)):
         generator = seeded_generator(config.seed)
-        model = InfoMax(config.model, generator)
-        if weights is not None:
-            load(model, weights)
-        model.network.input.fit(rows, config.scaling)
-        model.network.input.to(torch_type(rows))
-        model.to(config.device)
-        check_user_code(model, rows, config.device)
-        source = _source(model, config, data)
+        model, source = set_up(config, data, weights, generator)
         validation = validation_data and _source(model, config, validation_data)
         n_steps = config.max_iter * (len(source) // config.batch_size)
         descent = Descent(model, config, source, generator, n_steps)
@@ -90,6 +83,28 @@ def train(
             descent.rescue()
     _finish(model, config, source, generator, result)
     return result
+
+
+def set_up(
+    config: FitConfig,
+    data: Data,
+    weights: dict[str, np.ndarray] | None,
+    generator: torch.Generator,
+    keeps_scaling: bool = False,
+) -> tuple[InfoMax, Source]:
+    """Return a model, new or of these weights, and where its batches come from.
+
+    Inputs are scaled by ``data`` or as given, unless those of the weights are kept.
+    """
+    model = InfoMax(config.model, generator)
+    if weights is not None:
+        _load(model, weights)
+    if weights is None or not keeps_scaling:
+        model.network.input.fit(data.rows, config.scaling)
+    model.network.input.to(torch_type(data.rows))
+    model.to(config.device)
+    _check_user_code(model, data.rows, config.device)
+    return model, _source(model, config, data)
 
 
 def _finish(
@@ -127,7 +142,7 @@ def keep_model(model: InfoMax, config: FitConfig, result: TrainResult) -> None:
         result.encoder = model.network.encoder.cpu()
 
 
-def load(model: InfoMax, weights: dict[str, np.ndarray]) -> None:
+def _load(model: InfoMax, weights: dict[str, np.ndarray]) -> None:
     """Set all weights; raise ValueError if they are those of another model."""
     state = {name: torch.tensor(value, device="cpu") for name, value in weights.items()}
     shapes = {name: tuple(value.shape) for name, value in state.items()}
@@ -144,7 +159,7 @@ def _source(model: InfoMax, config: FitConfig, data: Data) -> Source:
     return make_source(model, data.rows, config.seed, config.device, data.labels)
 
 
-def check_user_code(model: InfoMax, rows: Any, device: torch.device) -> None:
+def _check_user_code(model: InfoMax, rows: Any, device: torch.device) -> None:
     """Raise ValueError if the user's encoder or view does not fit the data."""
     spec = model.spec
     inputs = model.network.input(take(rows, slice(2), device))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from estimators import ESTIMATORS, name_of
+from estimators import ESTIMATORS, UNGENERATED, name_of
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import Ridge
@@ -41,22 +41,6 @@ def seeded(estimator):
 @parametrize_with_checks(ESTIMATORS)
 def test_generated_check(estimator, check):
     check(estimator)
-
-
-# Kept by name, so that a check scikit-learn adds or drops does not break the import.
-UNGENERATED = [
-    "check_set_output_transform",
-    "check_set_output_transform_pandas",
-    "check_set_output_transform_polars",
-    "check_global_output_transform_pandas",
-    "check_global_set_output_transform_polars",
-    "check_transformer_get_feature_names_out",
-    "check_transformer_get_feature_names_out_pandas",
-    "check_get_feature_names_out_error",
-    "check_dataframe_column_names_consistency",
-    "check_inplace_ensure_writeable",
-    "check_param_validation",
-]
 
 
 @pytest.mark.parametrize("name", UNGENERATED)
