@@ -111,7 +111,8 @@ channels) or (n_samples, channels, height, width)
         was trained on codes must be trained again.  Statistics of the codes are
         averages over about the last 4,096 rows, so that the law is followed by what
         streams by now.  The learning rate is constant, a third of
-        ``learning_rate_init``.
+        ``learning_rate_init``.  Ctrl-C raises and leaves the estimator as it was before
+        this part.
 
         Parameters
         ----------
@@ -305,7 +306,7 @@ channels) or (n_samples, channels, height, width)
             standardised layer below, of its own number of columns; float64 for
             float64 input and float32 for float32 and uint8 input.
         """
-        rows = self._check_rows(X)
+        rows = self._check_rows(X, "transform")
         from ._model import transform
 
         with self._restored(rows) as (model, device):
@@ -348,7 +349,7 @@ channels) or (n_samples, channels, height, width)
 
     def _information(self, X, y=None, **changes):
         """Return the information of a fitted model, its spec changed by this."""
-        rows = self._check_rows(X, min_samples=2)
+        rows = self._check_rows(X, "score", min_samples=2)
         is_supervised = self._state["spec"]["is_supervised"] and y is not None
         labels = check_labels(self, y, rows) if is_supervised else None
         from ._model import information, make_source
@@ -391,11 +392,11 @@ channels) or (n_samples, channels, height, width)
             vars(self).update(before | kept)
             raise
 
-    def _check_rows(self, X, min_samples=1):
+    def _check_rows(self, X, method, min_samples=1):
         """Return rows to predict for, checked against what was fitted."""
         check_is_fitted(self)
         X, name = native(X)
-        self._check_namespace(name, "transform")
+        self._check_namespace(name, method)
         return check_rows(self, X, reset=False, min_samples=min_samples)[0]
 
     @property

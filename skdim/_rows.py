@@ -127,8 +127,7 @@ class LazyRows:
                 f"X must return rows of numbers. Got {rows.dtype} instead; encode or "
                 f"convert them first."
             )
-        keeps = rows.dtype.kind == "f" or rows.dtype == np.uint8
-        return rows if keeps else rows.astype(np.float64)
+        return rows if _is_taken(rows.dtype) else rows.astype(np.float64)
 
     def _read_array(self, index: np.ndarray) -> np.ndarray:
         first, last = (int(index.min()), int(index.max())) if len(index) else (0, -1)
@@ -136,6 +135,11 @@ class LazyRows:
             return np.asarray(self._source[first : last + 1])
         unique, inverse = np.unique(index, return_inverse=True)
         return np.asarray(self._source[unique])[inverse]
+
+
+def _is_taken(dtype: np.dtype) -> bool:
+    """Return whether the core takes numbers of this type; torch has no long doubles."""
+    return dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize <= 8)
 
 
 def _stacked(items: list[Any]) -> np.ndarray:

@@ -11,6 +11,8 @@ ESTIMATORS = [
     NoiseInjectedDIM(**SMALL),
 ]
 
+CLASSES = {type(estimator).__name__: type(estimator) for estimator in ESTIMATORS}
+
 # Checks that scikit-learn generates for none but itself; kept by name, so that a check
 # it adds or drops does not break the import.
 UNGENERATED = [

@@ -20,6 +20,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from estimators import CLASSES
 from joblib import Parallel, delayed, parallel_config
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -58,9 +59,9 @@ OWN_CODE = {
 }
 
 
-def small(code="built-in", **params):
+def small(code="built-in", of=NoiseInjectedDIM, **params):
     defaults = {"hidden_layer_sizes": (16,), "max_iter": 3, "random_state": 0}
-    return NoiseInjectedDIM(2, **(defaults | OWN_CODE[code] | params))
+    return of(2, **(defaults | OWN_CODE[code] | params))
 
 
 def rows():
@@ -134,11 +135,13 @@ def workers(backend):
 
 def search_scores():
     """Return scores of each split, of a search and of estimators with own code."""
-    X, options = rows(), {"cv": 2, "error_score": "raise"}
-    search = GridSearchCV(small(), {"noise_scale": [0.3, 1.0]}, **options).fit(X)
-    scores = {f"split{k}": search.cv_results_[f"split{k}_test_score"] for k in (0, 1)}
-    for code in OWN_CODE:
-        scores[code] = cross_val_score(small(code), X, **options)
+    X, options, scores = rows(), {"cv": 2, "error_score": "raise"}, {}
+    for name, cls in CLASSES.items():
+        search = GridSearchCV(small(of=cls), {"alpha": [0.1, 1.0]}, **options).fit(X)
+        for k in (0, 1):
+            scores[f"{name} split{k}"] = search.cv_results_[f"split{k}_test_score"]
+        for code in OWN_CODE:
+            scores[f"{name} {code}"] = cross_val_score(small(code, cls), X, **options)
     return {name: values.tolist() for name, values in scores.items()}
 
 
@@ -197,7 +200,8 @@ def test_scores_of_parallel_searches_are_those_of_serial_ones(backend):
     found = measured(backend)
     is_elsewhere = found["own_process"] not in found["processes"]
     assert is_elsewhere == (backend != "threading")
-    assert len({found["parallel"][code][0] for code in OWN_CODE}) == len(OWN_CODE)
+    firsts = {scores[0] for scores in found["parallel"].values()}
+    assert len(firsts) > len(OWN_CODE)  # own code is used
     assert found["parallel"].keys() == found["serial"].keys()
     for name, scores in found["parallel"].items():
         # Threads that compete for cores may split a sum elsewhere: rounding only.
@@ -260,17 +264,18 @@ def repeated(function, n):
     return lambda: np.array([function() for _ in range(n)])
 
 
-def fitting(code, seed, X):
+def fitting(code, seed, X, of=NoiseInjectedDIM):
     """Return a function that fits an estimator of its own and returns what it found."""
-    return lambda: outcome(small(code, random_state=seed).fit(X), X)
+    return lambda: outcome(small(code, of, random_state=seed).fit(X), X)
 
 
 @pytest.mark.usefixtures("frequent_switches")
 @pytest.mark.parametrize("n_threads", [2, 4])
 @pytest.mark.parametrize("code", OWN_CODE)
-def test_threads_share_one_fitted_estimator(cancer, code, n_threads):
+@pytest.mark.parametrize("of", CLASSES.values())
+def test_threads_share_one_fitted_estimator(cancer, of, code, n_threads):
     train, test = cancer
-    dim = small(code).fit(train)
+    dim = small(code, of).fit(train)
 
     def using(X):
         return lambda: np.append(dim.transform(X), dim.score(X))
@@ -293,8 +298,9 @@ PAIRS = [
 
 @pytest.mark.usefixtures("frequent_switches")
 @pytest.mark.parametrize("codes", PAIRS, ids="+".join)
-def test_fits_at_once_are_those_of_each_alone(cancer, codes):
-    fits = [fitting(code, seed, cancer[0]) for seed, code in enumerate(codes)]
+@pytest.mark.parametrize("of", CLASSES.values())
+def test_fits_at_once_are_those_of_each_alone(cancer, of, codes):
+    fits = [fitting(code, seed, cancer[0], of) for seed, code in enumerate(codes)]
     expected = [fit() for fit in fits]
     results = at_once(*(repeated(fit, 5) for fit in fits))
     for found, one in zip(results, expected, strict=True):
