@@ -95,6 +95,7 @@ def finalize(
             network.standardizer.fit(*moments, n_rows + memory.n_rows)
         if model.critic.is_matched:
             _fit_critic(model, config, source)
+    _check_range(network)
     memory.add(n_rows)
     return memory
 
@@ -106,6 +107,13 @@ def _named_divergence() -> Iterator[None]:
         yield
     except torch.linalg.LinAlgError as error:
         raise divergence(math.nan) from error
+
+
+def _check_range(network: Network) -> None:
+    """Raise ValueError if moments left the range of the type they are kept in."""
+    for layer in (network.normalizer, network.norms, network.standardizer):
+        for value in layer.buffers() if layer is not None else ():
+            checked(float(value.abs().amax()))
 
 
 def _blended(

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from fuzzing import Case, Data, image_cases, outcome, table_cases
+from fuzzing import Case, Code, Data, image_cases, outcome, table_cases
 from hypothesis import HealthCheck, given, settings
 from sklearn.utils import check_array
 
@@ -64,6 +64,12 @@ def test_sound_case_is_fitted(data):
 def test_bad_case_is_refused():
     case = Case(TABLE, params={"n_components": 0, **SMALL})
     assert outcome(case) == "refused: InvalidParameterError"
+
+
+def test_moments_beyond_single_precision_are_refused():
+    params = {"alpha": 1e30, "learning_rate_init": 0.5, "encoder": Code("make_module")}
+    case = Case(Data((2, 1, 1, 2)), params={"n_components": 12, **SMALL, **params})
+    assert outcome(case) == "refused: ValueError"
 
 
 def spoil(codes):

@@ -7,11 +7,13 @@ repr is code, so that what fails can be read, stored and run again.
 """
 
 from .inputs import Data
+from .own_code import Code
 from .soundness import failure_key, outcome
 from .strategies import Case, cases, image_cases, table_cases
 
 __all__ = [
     "Case",
+    "Code",
     "Data",
     "cases",
     "failure_key",
