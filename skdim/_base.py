@@ -33,8 +33,9 @@ class BaseInfoMax(
 ):
     """Base of estimators whose codes come from a trained torch model.
 
-    A subclass says what to train by ``_resolve``, adds its own fitted attributes, and
-    names doubts about a result by ``_doubts``.  The fitted model is one dict of plain
+    A subclass says what to train by ``_resolve`` and which law codes are to follow by
+    ``_law``, adds its own fitted attributes, and names doubts about a result by
+    ``_doubts``.  The fitted model is one dict of plain
     values and numpy arrays: it holds no device or generator and, but for an encoder or
     a view of the user's own, no torch, so that it can be pickled anywhere and read
     without torch.
@@ -243,7 +244,7 @@ channels) or (n_samples, channels, height, width)
         """Return what a result stands for, after curves of before if there were any."""
         is_code = config.model.network.output_layer == "code"
         new = {
-            "output_distribution_": self.output_distribution if is_code else None,
+            "output_distribution_": self._law if is_code else None,
             "batch_size_": config.batch_size,
             "information_": result.information,
             "information_curve_": result.information_curve,
@@ -302,16 +303,16 @@ channels) or (n_samples, channels, height, width)
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Codes that follow the promised law, or with ``output_layer="hidden"`` the
-            standardised layer below, of its own number of columns; float64 for
-            float64 input and float32 for float32 and uint8 input.
+            Codes that follow the promised law, or with another ``output_layer`` that
+            layer, standardised, of its own number of columns; float64 for float64
+            input and float32 for float32 and uint8 input.
         """
         rows = self._check_rows(X, "transform")
         from ._model import transform
 
         with self._restored(rows) as (model, device):
             outputs = transform(model, rows, device, getattr(rows, "device", "cpu"))
-        if self.output_distribution_ is None:  # for the hidden layer
+        if self.output_distribution_ is None:  # for a layer below the code
             return returned(outputs, X)
         law = Law(self.output_distribution_)
         if law.name == "normal":
@@ -372,8 +373,8 @@ channels) or (n_samples, channels, height, width)
 
     def _fitted_spec(self, **changes):
         """Return the specification of the fitted model."""
-        from ._model import ModelSpec, ViewSpec
         from ._network import NetworkSpec
+        from ._spec import ModelSpec, ViewSpec
 
         spec = self._state["spec"] | changes
         spec["network"] = NetworkSpec(**spec["network"])

@@ -27,7 +27,7 @@ class Channel(ABC):
     Parameters
     ----------
     noise_scale : float
-        Scale of the noise, in units of the code.
+        Scale of the noise, in units of the code; a channel of 0 is law alone.
     """
 
     noise_scale: float
@@ -64,6 +64,10 @@ class Channel(ABC):
     @abstractmethod
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draw noise of the shape, type and device of ``like``."""
+
+    def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw from the law, in the shape, type and on the device of ``like``."""
+        return self.squash(torch.empty_like(like).normal_(generator=generator))
 
     @abstractmethod
     def log_ratio(

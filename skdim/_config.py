@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._model import ModelSpec
+from ._spec import ModelSpec
 
 __all__ = ["Data", "FitConfig", "checked", "divergence"]
 

@@ -1,6 +1,7 @@
 """Critics: ``(u, y) -> scores[i, j]``, the pairs that belong together on the diagonal.
 
-A critic is built as ``Critic(channel, n_components, has_views, generator)``.
+Those that learn also take ``u`` of shape (n_positions, n_rows, n_u), such as features
+at positions of images, and return a matrix of scores for each position.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ._channels import Channel, UniformChannel
 from ._encoders import linear, multilayer_perceptron
 from ._objectives import agreement
 
-__all__ = ["CRITICS", "ChannelCritic", "Critic", "regression"]
+__all__ = ["CRITICS", "LEARNED", "ChannelCritic", "Critic", "build", "regression"]
 
 _PLAIN = {"dtype": torch.float32, "device": "cpu"}
 
@@ -60,13 +61,7 @@ class ChannelCritic(Critic):
 
     momentum = 0.1
 
-    def __init__(
-        self,
-        channel: Channel,
-        n_components: int,
-        has_views: bool,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, channel: Channel, n_components: int, has_views: bool) -> None:
         super().__init__()
         self.channel, self.has_views = channel, has_views
         if has_views:
@@ -136,13 +131,7 @@ class WidthCritic(Critic):
 
     learning_rate_factor = 20.0  # one scalar, to settle while the encoder still moves
 
-    def __init__(
-        self,
-        channel: Channel,
-        n_components: int,
-        has_views: bool,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, channel: Channel) -> None:
         super().__init__()
         self.channel = channel
         self.log_excess = nn.Parameter(torch.zeros((), **_PLAIN))
@@ -151,33 +140,29 @@ class WidthCritic(Critic):
         return self.channel.log_ratio(u, y, 1.0, self.log_excess.exp())
 
 
-def channel_critic(
-    channel: Channel, n_components: int, has_views: bool, generator: torch.Generator
-) -> Critic:
+def channel_critic(channel: Channel, n_components: int, has_views: bool) -> Critic:
     """Return the critic that the channel's noise density makes."""
-    is_box = isinstance(channel, UniformChannel)
-    critic = WidthCritic if is_box and has_views else ChannelCritic
-    return critic(channel, n_components, has_views, generator)
+    if isinstance(channel, UniformChannel) and has_views:
+        return WidthCritic(channel)
+    return ChannelCritic(channel, n_components, has_views)
 
 
 class SeparableCritic(Critic):
-    """Inner product of two learned embeddings, ``g(u)^T h(y)``."""
+    """Inner product of two learned embeddings, ``g(u)^T h(y)``.
+
+    "Encode-and-dot" of arXiv 1808.06670, where on features at positions ``g`` is made
+    of convolutions with kernels of one pixel.
+    """
 
     hidden_layer_sizes = (256, 256)
     n_embedding = 64
 
-    def __init__(
-        self,
-        channel: Channel,
-        n_components: int,
-        has_views: bool,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, n_u: int, n_y: int, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.embed_u = self._embedding(n_components, generator)
-        self.embed_y = self._embedding(n_components, generator)
+        self.embed_u = self._embedding(n_u, generator)
+        self.embed_y = self._embedding(n_y, generator)
 
-    def _embedding(self, n_in: int, generator: torch.Generator) -> nn.Module:
+    def _embedding(self, n_in: int, generator: torch.Generator | None) -> nn.Module:
         hidden = multilayer_perceptron(n_in, self.hidden_layer_sizes, generator)
         return hidden.append(
             linear(self.hidden_layer_sizes[-1], self.n_embedding, generator)
@@ -196,54 +181,56 @@ class BilinearCritic(Critic):
 
     learning_rate_factor = 10.0  # few numbers, which may have far to go
 
-    def __init__(
-        self,
-        channel: Channel,
-        n_components: int,
-        has_views: bool,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, n_u: int, n_y: int, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.product = linear(n_components, n_components, generator)
-        self.squares = nn.Parameter(torch.zeros(2, n_components, **_PLAIN))
+        self.product = linear(n_u, n_y, generator)
+        self.squares_u = nn.Parameter(torch.zeros(n_u, **_PLAIN))
+        self.squares_y = nn.Parameter(torch.zeros(n_y, **_PLAIN))
         self.offset = nn.Parameter(torch.zeros((), **_PLAIN))
 
     def forward(self, u: Tensor, y: Tensor) -> Tensor:
-        of_u, of_y = (
-            x.square() @ weights
-            for x, weights in zip((u, y), self.squares, strict=True)
-        )
-        return self.product(u) @ y.T + of_u[:, None] + of_y + self.offset
+        of_u, of_y = u.square() @ self.squares_u, y.square() @ self.squares_y
+        return self.product(u) @ y.T + of_u[..., None] + of_y + self.offset
 
 
 class ConcatenatedCritic(Critic):
-    """A perceptron on every pair ``[u, y]``; memory grows as the batch squared."""
+    """A perceptron on every pair ``[u, y]``; memory grows as the batch squared.
+
+    On features at positions this is "concatenate-and-convolve" of arXiv 1808.06670.
+    """
 
     hidden_layer_sizes = (128, 64)
 
-    def __init__(
-        self,
-        channel: Channel,
-        n_components: int,
-        has_views: bool,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, n_u: int, n_y: int, generator: torch.Generator | None) -> None:
         super().__init__()
         first, *rest = self.hidden_layer_sizes
         # The first layer of [u, y] is a sum of two: no pair is ever written out.
-        self.from_u = linear(n_components, first, generator)
-        self.from_y = linear(n_components, first, generator)
+        self.from_u = linear(n_u, first, generator)
+        self.from_y = linear(n_y, first, generator)
         self.hidden = multilayer_perceptron(first, rest, generator)
         self.score = linear(rest[-1], 1, generator)
 
     def forward(self, u: Tensor, y: Tensor) -> Tensor:
-        pairs = torch.relu(self.from_u(u)[:, None] + self.from_y(y))
+        pairs = torch.relu(self.from_u(u)[..., None, :] + self.from_y(y))
         return self.score(self.hidden(pairs)).squeeze(-1)
 
 
-CRITICS = {
-    "channel": channel_critic,
+LEARNED: dict[str, type[Critic]] = {
     "separable": SeparableCritic,
     "bilinear": BilinearCritic,
     "concatenated": ConcatenatedCritic,
 }
+CRITICS = ("channel", *LEARNED)
+
+
+def build(
+    name: str,
+    channel: Channel,
+    n_components: int,
+    has_views: bool,
+    generator: torch.Generator | None,
+) -> Critic:
+    """Return the critic of this name between codes and noisy codes."""
+    if name == "channel":
+        return channel_critic(channel, n_components, has_views)
+    return LEARNED[name](n_components, n_components, generator)

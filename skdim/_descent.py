@@ -54,11 +54,11 @@ class Descent:
 
     def _begin(self, learning_rate: float) -> None:
         """Start an optimiser, and its schedule over the steps that are left."""
-        critic = self.model.critic
         groups = [{"params": list(self.model.network.parameters())}]
-        if parameters := list(critic.parameters()):
-            rate = learning_rate * critic.learning_rate_factor
-            groups.append({"params": parameters, "weight_decay": 0.0, "lr": rate})
+        for term in self.model.terms.values():
+            if parameters := term.learned():
+                rate = learning_rate * term.learning_rate_factor
+                groups.append({"params": parameters, "weight_decay": 0.0, "lr": rate})
         self.optimizer = torch.optim.AdamW(
             groups, learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
@@ -130,7 +130,8 @@ class Descent:
             raise divergence(math.nan)
         self.fell_back = True
         self.model.load_state_dict(self._safe)
-        self.model.critic.forget()
+        for term in self.model.terms.values():
+            term.forget()
         self._begin(_FALL_BACK * self.config.learning_rate)
 
 

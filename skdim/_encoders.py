@@ -1,6 +1,7 @@
 """Encoders, built from a seeded generator without touching the global one.
 
-Each is a pair in sequence: what makes the hidden features, and a linear layer to codes.
+Each is three in sequence: what makes features, which of images keep their positions;
+the hidden layers above; and a linear layer to codes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-__all__ = ["ENCODERS", "convolutional", "linear", "mlp", "multilayer_perceptron"]
+__all__ = [
+    "ENCODERS",
+    "convolutional",
+    "feature_shape",
+    "linear",
+    "mlp",
+    "multilayer_perceptron",
+]
 
 # Layers are made with an explicit type and device, so that a caller's
 # ``set_default_dtype`` or ``torch.device`` context does not reach inside.
@@ -62,9 +70,9 @@ def mlp(
 ) -> nn.Sequential:
     """Return a multi-layer perceptron on flattened inputs."""
     n_in = math.prod(input_shape)
-    hidden = nn.Sequential(nn.Flatten(), *multilayer_perceptron(n_in, sizes, generator))
+    hidden = multilayer_perceptron(n_in, sizes, generator)
     n_last = sizes[-1] if len(sizes) else n_in
-    return nn.Sequential(hidden, linear(n_last, n_components, generator))
+    return nn.Sequential(nn.Flatten(), hidden, linear(n_last, n_components, generator))
 
 
 def convolutional(
@@ -86,9 +94,16 @@ def convolutional(
         stages.append(nn.BatchNorm2d(size, **_PLAIN)).append(nn.ReLU(inplace=True))
         n_channels, height, width = size, -(-height // stride), -(-width // stride)
     dense = linear(n_channels * height * width, _N_DENSE, generator)
-    stages.append(nn.Flatten()).append(dense)
-    stages.append(nn.BatchNorm1d(_N_DENSE, **_PLAIN)).append(nn.ReLU(inplace=True))
-    return nn.Sequential(stages, linear(_N_DENSE, n_components, generator))
+    batch_norm = nn.BatchNorm1d(_N_DENSE, **_PLAIN)
+    hidden = nn.Sequential(nn.Flatten(), dense, batch_norm, nn.ReLU(inplace=True))
+    return nn.Sequential(stages, hidden, linear(_N_DENSE, n_components, generator))
+
+
+def feature_shape(encoder: nn.Sequential) -> tuple[int, int]:
+    """Return numbers of channels and of positions of a convolutional encoder's map."""
+    stages, hidden, _ = encoder
+    n_channels = stages[-2].num_features
+    return n_channels, hidden[1].in_features // n_channels
 
 
 ENCODERS = {"mlp": mlp, "conv": convolutional}

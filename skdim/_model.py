@@ -1,34 +1,29 @@
-"""The model that is trained: network, channel, critic and objective together."""
+"""The model that is trained: the network and the terms of what is maximised."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._channels import CHANNELS, Channel
-from ._critics import CRITICS
-from ._network import NetworkSpec, build_network
-from ._objectives import OBJECTIVES
+from ._network import build_network
 from ._rows import batches
 from ._runtime import sandbox, seeded_generator, take
-from ._slices import radial_gap, random_directions, sliced_gap
 from ._source import Source, nearest
+from ._spec import ModelSpec
+from ._terms import Encoded, build_terms
 from ._views import VIEWS
 
 __all__ = [
     "EVALUATION",
     "NOISE",
     "InfoMax",
-    "ModelSpec",
-    "Terms",
-    "ViewSpec",
+    "Value",
     "check_shape",
     "check_view",
     "even_batches",
@@ -43,145 +38,93 @@ __all__ = [
 # Added to the fitted seed: streams that must not be those of the weights and batches.
 NOISE, EVALUATION = 1, 2
 
-# Slices of each step; few where they are only looked at.
-_N_SLICES, _N_SLICES_SEEN = 128, 8
-_RADIAL_SHARE = 1 / 16  # of the weight of slices
 
-UserView = Callable[[Tensor, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class ViewSpec:
-    """How the two sides of a pair are made from one row.
-
-    Parameters
-    ----------
-    steps : tuple of str or callable
-        Keys of ``VIEWS`` and functions ``(inputs, generator) -> inputs``, in order.
-    strength : float or None
-        Of every named step; None is each one's own default.
-    n_neighbors : int
-        Of the steps that take cells of near rows.
-    sides : {"both", "one"}
-        Whether the row that is sent is altered too.
-    n_views : int
-        Number of views that are compared with what was sent.
-    """
-
-    steps: tuple[str | UserView, ...] = ()
-    strength: float | None = None
-    n_neighbors: int = 5
-    sides: str = "both"
-    n_views: int = 1
-
-    @property
-    def needs_neighbors(self) -> bool:
-        """Whether a step takes cells of near rows."""
-        named = (VIEWS[step] for step in self.steps if isinstance(step, str))
-        return any(view.source == "neighbors" for view in named)
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What is needed to build the model again, its weights aside.
-
-    ``noise_distribution``, ``critic`` and ``objective`` are keys of the tables;
-    ``n_draws`` is how often the noise is drawn for each code in training.
-    """
-
-    network: NetworkSpec
-    noise_distribution: str
-    noise_scale: float
-    critic: str
-    objective: str
-    views: ViewSpec = ViewSpec()
-    is_supervised: bool = False
-    agreement_weight: float = 0.0
-    sliced_weight: float = 0.0
-    n_draws: int = 1
-
-    @property
-    def channel(self) -> Channel:
-        """The channel of the chosen noise."""
-        return CHANNELS[self.noise_distribution](self.noise_scale)
-
-    @property
-    def has_pairs(self) -> bool:
-        """Whether a code is compared with another code than the one that was sent."""
-        return bool(self.views.steps) or self.is_supervised
-
-    def global_seed(self, seed: int) -> int | None:
-        """Return ``seed`` if code of the user's runs inside, which may need it."""
-        own_views = any(callable(step) for step in self.views.steps)
-        return seed if own_views or self.network.is_own_encoder else None
-
-
-class Terms(NamedTuple):
+class Value(NamedTuple):
     """What a batch is worth."""
 
     objective: Tensor  # what is maximised
-    information: Tensor  # a lower bound, in nats, without gradient
+    information: Tensor  # in nats, without gradient
     gap: Tensor  # what slices lack to their capacity, in nats
 
 
 class InfoMax(nn.Module):
-    """Bound on ``I(f(x'); f(x) + z)``, the objective of arXiv 2410.06993, section 3."""
+    """A network, and terms that say what a batch is worth."""
 
     def __init__(self, spec: ModelSpec, generator: torch.Generator | None) -> None:
         super().__init__()
         self.spec = spec
         self.channel = spec.channel
         self.network = build_network(spec.network, generator)
-        n_components = spec.network.n_components
-        self.critic = CRITICS[spec.critic](
-            self.channel, n_components, spec.has_pairs, generator
-        )
-        self.objective = OBJECTIVES[spec.objective]
+        self.terms = nn.ModuleDict(build_terms(spec, self.network.encoder, generator))
 
     def forward(
         self, source: Source, index: np.ndarray, generator: torch.Generator
-    ) -> Terms:
+    ) -> Value:
         """Return what the rows of these indices give, noise and views drawn afresh."""
-        codes, n_sent = self._codes(source, index, generator)
-        gap, lack = self._gaps(codes[:n_sent], generator)
-        sent, *seen = self.channel.squash(codes).split(len(index))
-        bounds = []
-        for u in seen or [sent]:
-            self.critic.observe(u, sent)
-            for _ in range(self.spec.n_draws if self.training else 1):
-                received = sent + self.channel.noise(sent, generator)
-                bounds.append(self._bound(u, sent, received))
-        objective, information = (
-            torch.stack(part).mean() for part in zip(*bounds, strict=True)
+        encoded = self._encoded(source, index, generator)
+        worths = {name: term(encoded, generator) for name, term in self.terms.items()}
+        objective = sum(
+            self.terms[name].weight * worth.objective
+            for name, worth in worths.items()
+            if worth.objective is not None
         )
-        objective = objective - self.spec.sliced_weight * lack
-        return Terms(objective, information, gap.detach())
+        known = {
+            name: worth.information
+            for name, worth in worths.items()
+            if worth.information is not None
+        }
+        return Value(objective, self._reported(known), self.terms["sliced"].gap)
+
+    def _reported(self, known: dict[str, Tensor]) -> Tensor:
+        """Return the information through the channel or, without, of features."""
+        if "channel" in known:
+            return known["channel"]
+        weights = {name: self.terms[name].weight for name in known}
+        total = sum(weights.values())
+        return sum(weights[name] / total * value for name, value in known.items())
 
     def pairs(
         self, source: Source, index: np.ndarray, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return codes of views and the codes that were sent, row by row."""
-        codes, _ = self._codes(source, index, generator)
-        sent, *seen = self.channel.squash(codes).split(len(index))
-        return torch.cat(seen), sent.repeat(len(seen), 1)
+        encoded = self._encoded(source, index, generator)
+        squash = self.channel.squash
+        sent, seen = squash(encoded.sent), squash(torch.cat(encoded.seen))
+        return seen, sent.repeat(len(encoded.seen), 1)
 
-    def _codes(
+    def _encoded(
         self, source: Source, index: np.ndarray, generator: torch.Generator
-    ) -> tuple[Tensor, int]:
-        """Return codes of what is sent and then of each view; and how many are bound.
+    ) -> Encoded:
+        """Return codes of what is sent and of each view.
 
         Bound to mean 0 and variance 1 are the codes that are sent; views are too where
         both sides are made alike.
         """
+        views, n_rows = self.spec.views, len(index)
         if not self.spec.has_pairs:
-            return self.network.code(self.network.input(source.take(index))), len(index)
-        views = self.spec.views
-        alike = views.sides == "both"
-        sides = [self._side(source, index, generator, altered=alike)]
-        sides += [self._side(source, index, generator) for _ in range(views.n_views)]
+            sides, alike = [self.network.input(source.take(index))], True
+        else:
+            alike = views.sides == "both"
+            sides = [self._side(source, index, generator, altered=alike)]
+            sides += [
+                self._side(source, index, generator) for _ in range(views.n_views)
+            ]
         inputs = torch.cat(sides)
-        n_bound = len(inputs) if alike else len(index)
-        return self.network.code(inputs, None if alike else n_bound), n_bound
+        features = ()
+        if self.spec.global_weight or self.spec.local_weight:
+            features, outputs = self.network.features_and_output(inputs)
+            features = features.split(n_rows)
+        else:
+            outputs = self.network.encode(inputs)
+        codes = self.network.normalized(outputs, None if alike else n_rows)
+        sent, *seen = codes.split(n_rows)
+        return Encoded(
+            sent,
+            seen or [sent],
+            codes if alike else sent,
+            features[1:] or features,
+            sides[1:] or sides,
+        )
 
     def _side(
         self,
@@ -209,38 +152,6 @@ class InfoMax(nn.Module):
             strength = view.strength if views.strength is None else views.strength
             inputs = view.alter(inputs, *other, strength, generator)
         return inputs
-
-    def _bound(
-        self, u: Tensor, sent: Tensor, received: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return what is maximised, and the information to report."""
-        scores = self.critic(u, received)
-        objective = self.objective.maximized(scores)
-        is_agreement = self.objective.is_for_densities
-        if weight := 1.0 if is_agreement else self.spec.agreement_weight:
-            agreed = self.critic.agreement(u, sent, scores)
-            objective = torch.lerp(objective, agreed, weight)
-        with torch.no_grad():
-            scores = self.critic.judged(u, received, scores)
-            return objective, self.objective.estimate(scores)
-
-    def _gaps(self, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the mean gap of random slices, and that with the gap of the norms.
-
-        Only training asks for it.
-        """
-        zero = codes.new_zeros(())
-        if not self.training:
-            return zero, zero
-        is_used = self.spec.sliced_weight > 0
-        n_slices = _N_SLICES if is_used else _N_SLICES_SEEN
-        with nullcontext() if is_used else torch.no_grad():
-            shape = codes.shape[1], n_slices
-            directions = random_directions(*shape, codes, generator)
-            gap = sliced_gap(codes, directions)
-            if not is_used:
-                return gap, zero
-            return gap, gap + _RADIAL_SHARE * radial_gap(codes)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return all weights as arrays that no device or torch is needed to hold.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._encoders import ENCODERS
+from ._encoders import ENCODERS, feature_shape
 from ._rows import batches
 from ._runtime import take
 
@@ -22,6 +22,8 @@ __all__ = [
     "NetworkSpec",
     "NormMap",
     "Normalizer",
+    "Standardizer",
+    "Unnormalized",
     "build_network",
 ]
 
@@ -52,8 +54,11 @@ class NetworkSpec:
         If not ``whiten``: correlations shrunk by this much are taken out at the end.
     draws_in : bool
         Whether codes whose norms vary too much are drawn in at the end.
-    output_layer : {"code", "hidden"}
-        What ``transform`` returns; an encoder of the user's has no "hidden".
+    output_layer : {"code", "hidden", "features"}
+        What ``transform`` returns; an encoder of the user's has codes only, and only a
+        convolutional one has features.
+    normalizes : bool
+        Whether codes are brought to mean 0 and variance 1 at all.
     """
 
     encoder: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module]
@@ -65,6 +70,7 @@ class NetworkSpec:
     shrinkage: float | None = None
     draws_in: bool = False
     output_layer: str = "code"
+    normalizes: bool = True
 
     @property
     def is_image(self) -> bool:
@@ -294,6 +300,24 @@ def _shrinkage(covariance: Tensor, n_rows: int) -> float:
     return float((gain / spread).clamp(0, 1)) if spread > 0 else 1.0
 
 
+class Standardizer(nn.Module):
+    """Bring each column to mean 0 and variance 1; those that are constant, to 0."""
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__()
+        plain = {"dtype": torch.float32, "device": "cpu"}
+        self.register_buffer("mean", torch.zeros(n_columns, **plain))
+        self.register_buffer("gain", torch.ones(n_columns, **plain))
+
+    def fit(self, mean: Tensor, variance: Tensor) -> None:
+        """Set the map by these moments."""
+        self.mean.copy_(mean)
+        self.gain.copy_(_inverse_scale(variance))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.gain
+
+
 class NormMap(nn.Module):
     """Draw in codes whose norms vary more than those of N(0, I), by a power of them.
 
@@ -303,10 +327,9 @@ class NormMap(nn.Module):
 
     def __init__(self, n_components: int) -> None:
         super().__init__()
-        plain = {"dtype": torch.float32, "device": "cpu"}
-        self.register_buffer("power", torch.ones((), **plain))
-        self.register_buffer("mean", torch.zeros(n_components, **plain))
-        self.register_buffer("gain", torch.ones(n_components, **plain))
+        one = torch.ones((), dtype=torch.float32, device="cpu")
+        self.register_buffer("power", one)
+        self.standardizer = Standardizer(n_components)
 
     def fit_power(self, z: Tensor) -> None:
         """Set the power from codes of mean 0 and variance 1.
@@ -321,15 +344,14 @@ class NormMap(nn.Module):
 
     def fit(self, mean: Tensor, variance: Tensor) -> None:
         """Bring what is drawn in to mean 0 and variance 1, by these moments of it."""
-        self.mean.copy_(mean)
-        self.gain.copy_(_inverse_scale(variance))
+        self.standardizer.fit(mean, variance)
 
     def drawn_in(self, z: Tensor) -> Tensor:
         """Raise the norm of each code to the power."""
         return z * _mean_square(z)[:, None] ** ((self.power - 1) / 2)
 
     def forward(self, z: Tensor) -> Tensor:
-        return (self.drawn_in(z) - self.mean) * self.gain
+        return self.standardizer(self.drawn_in(z))
 
 
 def _mean_square(z: Tensor) -> Tensor:
@@ -337,11 +359,27 @@ def _mean_square(z: Tensor) -> Tensor:
     return z.square().mean(1).clamp(1e-12, torch.finfo(z.dtype).max)
 
 
+class Unnormalized(nn.Module):
+    """Leave outputs as they are, where something else holds them to their law."""
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__()
+        # Tells the type to compute in, as that of a normaliser does.
+        mean = torch.zeros(n_components, dtype=torch.float32, device="cpu")
+        self.register_buffer("mean", mean)
+
+    def settle(self) -> None:
+        """There are no averages to go by."""
+
+    def forward(self, h: Tensor, n_bound: int | None = None) -> Tensor:
+        return h
+
+
 class Network(nn.Module):
     """Raw rows to outputs: training mode normalises by the batch, eval by all rows.
 
     ``norms``, if there is one, is a last map of the codes, not used in training;
-    ``standardizer`` serves the layer below the code.
+    ``standardizer`` serves the layers below the code.
     """
 
     def __init__(self, spec: NetworkSpec, encoder: nn.Module) -> None:
@@ -349,11 +387,12 @@ class Network(nn.Module):
         self.input = InputLayer(spec)
         self.encoder = encoder
         self.is_own_encoder = spec.is_own_encoder
-        self.normalizer = Normalizer(spec.n_components, spec.whiten, spec.shrinkage)
+        self.output_layer = spec.output_layer
+        self.normalizer = _normalizer(spec)
         self.norms = NormMap(spec.n_components) if spec.draws_in else None
         self.standardizer = None
-        if spec.output_layer == "hidden":
-            self.standardizer = Normalizer(encoder[1].in_features, whiten=False)
+        if spec.output_layer != "code":
+            self.standardizer = Standardizer(_width(encoder, spec.output_layer))
 
     @property
     def n_outputs(self) -> int:
@@ -367,13 +406,21 @@ class Network(nn.Module):
             return self.encoder(inputs.to(torch.float32)).to(dtype)
         return self.encoder(inputs.to(dtype))
 
-    def hidden(self, inputs: Tensor) -> Tensor:
-        """Map scaled inputs to the layer below the code, not standardised yet."""
-        return self.encoder[0](inputs.to(self.normalizer.mean.dtype))
+    def features_and_output(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a built-in encoder makes first, and its output."""
+        features = self.encoder[0](inputs.to(self.normalizer.mean.dtype))
+        return features, self.encoder[2](self.encoder[1](features))
 
-    def code(self, inputs: Tensor, n_bound: int | None = None) -> Tensor:
+    def below(self, inputs: Tensor) -> Tensor:
+        """Map scaled inputs to the layer below the code that is put out, raw."""
+        features = self.encoder[0](inputs.to(self.normalizer.mean.dtype))
+        if self.output_layer == "features":
+            return features.flatten(1)
+        return self.encoder[1](features)
+
+    def code(self, inputs: Tensor) -> Tensor:
         """Map scaled inputs to codes of mean 0 and variance 1."""
-        return self.normalized(self.encode(inputs), n_bound)
+        return self.normalized(self.encode(inputs))
 
     def normalized(self, h: Tensor, n_bound: int | None = None) -> Tensor:
         """Map the encoder's output to codes of mean 0 and variance 1."""
@@ -383,8 +430,21 @@ class Network(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         inputs = self.input(rows)
         if self.standardizer is not None:
-            return self.standardizer(self.hidden(inputs))
+            return self.standardizer(self.below(inputs))
         return self.code(inputs)
+
+
+def _normalizer(spec: NetworkSpec) -> nn.Module:
+    if not spec.normalizes:
+        return Unnormalized(spec.n_components)
+    return Normalizer(spec.n_components, spec.whiten, spec.shrinkage)
+
+
+def _width(encoder: nn.Module, layer: str) -> int:
+    """Return the number of columns of a layer of a built-in encoder."""
+    if layer == "features":
+        return math.prod(feature_shape(encoder))
+    return encoder[2].in_features
 
 
 def build_network(

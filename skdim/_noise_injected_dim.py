@@ -1,30 +1,16 @@
 """The noise-injected Deep InfoMax transformer."""
 
 import math
-import sys
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 
-import numpy as np
-
-from ._base import BaseInfoMax
 from ._laws import LAWS, Law
+from ._parameters import CommonParameters, common_constraints, not_negative
 from ._sklearn import Constraints, HasMethods, Interval, StrOptions
-from ._validation import is_count, resolve_row_shape
 
 __all__ = ["NoiseInjectedDIM"]
 
 # Found by measurement: docs/defaults.md.
-_BATCH_SIZE = 256
-_STEPS = 400
-_SIZES = {"mlp": (256,), "conv": (32, 64, 128)}
-
-# Views by number of channels; a table has none.
-_VIEWS = {
-    0: ["neighbors"],
-    1: ["affine"],
-}
-_VIEWS |= {n_channels: ["crop", "flip", "color"] for n_channels in (3, 4)}
 _WIDEST_NOISE_OF_IMAGES = 1.0
 _N_DRAWS_BESIDE_CONV = 4  # of the noise: a small part of a step's time there
 
@@ -39,52 +25,22 @@ def _constraints():
     """Return what each parameter may be; names come from the tables of the core."""
     from ._channels import CHANNELS
     from ._critics import CRITICS
-    from ._encoders import ENCODERS
     from ._objectives import OBJECTIVES
-    from ._views import VIEWS
 
-    most = sys.float_info.max  # beyond it an int is no float
-    positive = Interval(Real, 0, most, closed="right")
-    not_negative = Interval(Real, 0, most, closed="both")
-    count = Interval(Integral, 1, None, closed="left")
     auto = StrOptions({"auto"})
-    return {
-        "n_components": [count],
+    return common_constraints() | {
         "output_distribution": [StrOptions(set(LAWS)), HasMethods("cdf")],
         "noise_distribution": [StrOptions({"auto", *CHANNELS})],
         "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
         "objective": [StrOptions(set(OBJECTIVES))],
         "agreement_weight": [auto, Interval(Real, 0, 1, closed="both")],
-        "sliced_weight": [auto, not_negative],
-        "critic": [StrOptions(set(CRITICS))],
-        "encoder": [StrOptions({"auto", *ENCODERS}), callable],
-        "hidden_layer_sizes": [auto, count, "array-like"],
-        "image_shape": [None, "array-like"],
+        "sliced_weight": [auto, not_negative()],
         "whiten": [StrOptions({"auto", "received"}), "boolean"],
-        "output_layer": [StrOptions({"code", "hidden"})],
-        "views": [None, StrOptions({"auto", *VIEWS}), callable, list, tuple],
-        "view_strength": [auto, not_negative],
-        "view_sides": [StrOptions({"both", "one"})],
-        "n_views": [count],
-        "n_neighbors": [count],
-        "supervised": ["boolean"],
-        "batch_size": [auto, Interval(Integral, 2, None, closed="left")],
-        "max_iter": [auto, count],
-        "learning_rate_init": [positive],
-        "alpha": [not_negative],
-        "tol": [None, not_negative],
-        "n_iter_no_change": [count],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "warm_start": ["boolean"],
-        "input_scaling": [auto, "array-like"],
-        "device": [str],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
+        "critic": [StrOptions(set(CRITICS))],
     }
 
 
-class NoiseInjectedDIM(BaseInfoMax):
+class NoiseInjectedDIM(CommonParameters):
     """Learn features of a known distribution with noise-injected Deep InfoMax.
 
     An encoder is trained, without labels, to maximise the mutual information between
@@ -137,6 +93,12 @@ default="infonce"
         48 (less in batches of fewer than 256 rows), rising in batches of 512 to 128 for
         16 components and 256 for 64.
 
+    local_weight : float, default=0.0
+        Weight of local information: that between the noisy code and the features of
+        the encoder at each position of an image, or of each group of columns that
+        stand together in a table, averaged over positions [2]_.  It needs a built-in
+        encoder, for images "conv".
+
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, as far as so
         many rows tell it from chance, and not only to mean 0 and variance 1 by
@@ -171,9 +133,11 @@ default="infonce"
         width)`` of images that come as flat rows.  Channels are the last axis unless
         only the first one is as short as 4.
 
-    output_layer : {"code", "hidden"}, default="code"
-        What ``transform`` returns: the code, which follows the law, or the layer below
-        it, standardised by column, which follows none but may serve classifiers.
+    output_layer : {"code", "hidden", "features"}, default="code"
+        What ``transform`` returns: the code, which follows the law, or a layer below
+        it, standardised by column, which follows none but may serve classifiers: the
+        "hidden" layer before the code or, of "conv", the flattened "features" of its
+        last convolution.
 
     views : "auto", None, str, callable or list of these, default="auto"
         How pairs are made from a row: two codes are compared that differ by this, so
@@ -366,6 +330,7 @@ default="infonce"
         objective="infonce",
         agreement_weight="auto",
         sliced_weight="auto",
+        local_weight=0.0,
         whiten="auto",
         critic="channel",
         encoder="auto",
@@ -399,6 +364,7 @@ default="infonce"
         self.objective = objective
         self.agreement_weight = agreement_weight
         self.sliced_weight = sliced_weight
+        self.local_weight = local_weight
         self.whiten = whiten
         self.critic = critic
         self.encoder = encoder
@@ -427,58 +393,16 @@ default="infonce"
 
     _parameter_constraints = Constraints(_constraints)
 
-    def _resolve(self, n_rows, image_shape, seed):
-        """Return the configuration with every "auto" decided."""
-        from ._config import FitConfig
-        from ._runtime import resolve_device
-
-        row_shape, channels_first = resolve_row_shape(
-            self.image_shape, image_shape, self.n_features_in_
-        )
-        batch_size = _BATCH_SIZE if self.batch_size == "auto" else self.batch_size
-        batch_size = min(int(batch_size), n_rows)
-        steps_per_epoch = n_rows // batch_size
-        auto_iter = math.ceil(_STEPS / steps_per_epoch)
-        return FitConfig(
-            model=self._resolve_model(batch_size, row_shape, channels_first),
-            batch_size=batch_size,
-            max_iter=auto_iter if self.max_iter == "auto" else int(self.max_iter),
-            learning_rate=float(self.learning_rate_init),
-            weight_decay=float(self.alpha),
-            tol=0.0 if self.early_stopping and self.tol is None else self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            seed=seed,
-            device=resolve_device(self.device),
-            scaling=self._resolve_scaling(row_shape, channels_first),
-        )
-
-    def _resolve_scaling(self, row_shape, channels_first):
-        """Return mean and scale of each column or channel, or None for the data's."""
-        if isinstance(self.input_scaling, str):
-            return None
-        n = row_shape[0 if channels_first else -1]
-        try:
-            mean, scale = (
-                np.broadcast_to(np.asarray(part, dtype=float), n).copy()
-                for part in self.input_scaling
-            )
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"The 'input_scaling' parameter must hold mean and scale, numbers or "
-                f"arrays of {n} numbers. Got {self.input_scaling!r} instead."
-            ) from error
-        if not np.isfinite([mean, scale]).all() or (scale < 0).any():
-            raise ValueError(
-                f"The 'input_scaling' parameter must hold finite numbers, and scales "
-                f"of 0 or above. Got {self.input_scaling!r} instead."
-            )
-        return mean, scale
+    @property
+    def _law(self):
+        return self.output_distribution
 
     def _resolve_model(self, batch_size, row_shape, channels_first):
         from ._channels import CHANNELS
-        from ._model import ModelSpec
+        from ._spec import ModelSpec
 
         network = self._resolve_network(row_shape, channels_first)
+        self._check_features(network, ["local_weight"])
         views = self._resolve_views(network)
         noise_distribution, noise_scale = self._resolve_noise(
             batch_size, views, network.is_image
@@ -501,56 +425,11 @@ default="infonce"
             is_supervised=bool(self.supervised),
             agreement_weight=self._resolve_agreement_weight(network, views),
             sliced_weight=self._resolve_sliced_weight(network, batch_size),
+            local_weight=float(self.local_weight),
             n_draws=_N_DRAWS_BESIDE_CONV if network.encoder == "conv" else 1,
         )
         self._check_agreement(model)
         return model
-
-    def _resolve_views(self, network):
-        from ._model import ViewSpec
-
-        steps = self.views
-        if isinstance(steps, str) and steps == "auto":
-            steps = _VIEWS.get(
-                network.input_shape[0] if network.is_image else 0, ["crop"]
-            )
-        if steps is None or isinstance(steps, str) or callable(steps):
-            steps = [] if steps is None else [steps]
-        for step in steps:
-            self._check_view(step, network.is_image)
-            self._check_strength(step)
-        is_auto = self.view_strength == "auto"
-        return ViewSpec(
-            steps=tuple(steps),
-            strength=None if is_auto else float(self.view_strength),
-            n_neighbors=int(self.n_neighbors),
-            sides=self.view_sides,
-            n_views=int(self.n_views),
-        )
-
-    @staticmethod
-    def _check_view(step, is_image):
-        from ._views import VIEWS
-
-        if callable(step):
-            return
-        fitting = sorted(n for n, view in VIEWS.items() if view.of_images == is_image)
-        if step not in fitting:
-            raise ValueError(
-                f"The 'views' parameter must hold functions or names among {fitting} "
-                f"for {'images' if is_image else 'a table'}. Got {step!r} instead."
-            )
-
-    def _check_strength(self, step):
-        from ._views import VIEWS
-
-        if self.view_strength == "auto" or callable(step):
-            return
-        if self.view_strength > VIEWS[step].most:
-            raise ValueError(
-                f"The 'view_strength' parameter is a share for {step!r}, at most "
-                f"{VIEWS[step].most:g}. Got {self.view_strength!r} instead."
-            )
 
     def _resolve_noise(self, batch_size, views, is_image):
         """Return the distribution of the noise and its scale."""
@@ -573,10 +452,6 @@ default="infonce"
         channel = CHANNELS[name].for_batch(batch_size, self.n_components, share)
         widest = _WIDEST_NOISE_OF_IMAGES if is_image else math.inf
         return name, min(channel.noise_scale, widest)
-
-    def _has_pairs(self, views):
-        """Return whether a code is compared with another than the one sent."""
-        return bool(views.steps or self.supervised)
 
     def _resolve_agreement_weight(self, network, views):
         if self.agreement_weight != "auto":
@@ -618,33 +493,6 @@ default="infonce"
                 f"critic='channel'. Got {model.critic!r} instead."
             )
 
-    def _resolve_network(self, row_shape, channels_first):
-        from ._network import NetworkSpec
-
-        is_image = len(row_shape) > 1
-        encoder = self.encoder
-        if isinstance(encoder, str) and encoder == "auto":
-            encoder = "conv" if is_image else "mlp"
-        if isinstance(encoder, str) and encoder == "conv" and not is_image:
-            raise ValueError(
-                "encoder='conv' needs images. Got rows of a table instead; pass a 4-D "
-                "array or set 'image_shape'."
-            )
-        is_own = not isinstance(encoder, str)
-        if is_own and self.output_layer == "hidden":
-            raise ValueError(
-                "output_layer='hidden' needs a built-in encoder. Got one of your own "
-                "instead; use output_layer='code'."
-            )
-        return NetworkSpec(
-            encoder=encoder,
-            sizes=() if is_own else self._resolve_sizes(encoder),
-            row_shape=row_shape,
-            channels_first=channels_first,
-            n_components=int(self.n_components),
-            output_layer=self.output_layer,
-        )
-
     def _resolve_whiten(self, network, views, channel):
         """Return whether batches are whitened, and how much the end is shrunk."""
         whiten = self.whiten
@@ -655,18 +503,6 @@ default="infonce"
             return False, channel.noise_share
         return bool(whiten), None
 
-    def _resolve_sizes(self, encoder):
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, str):
-            return _SIZES[encoder]
-        sizes = tuple(np.atleast_1d(np.asarray(sizes, dtype=object)).tolist())
-        if not all(map(is_count, sizes)):
-            raise ValueError(
-                f"The 'hidden_layer_sizes' parameter must hold integers above 0. Got "
-                f"{self.hidden_layer_sizes!r} instead."
-            )
-        return sizes
-
     def _fitted_attributes(self, config, result, before):
         model = config.model
         return super()._fitted_attributes(config, result, before) | {
@@ -676,19 +512,10 @@ default="infonce"
             "capacity_": model.channel.capacity(model.network.n_components),
         }
 
-    def _misses_tol(self, config, result):
-        """Return whether training was to stop by itself and did not."""
-        return config.tol is not None and self.tol is not None and not result.stopped
-
     def _doubts(self, config, result):
         """Yield what speaks against the result."""
         ceiling = self._ceiling()
-        if not result.interrupted and self._misses_tol(config, result):
-            yield (
-                f"Training reached max_iter={config.max_iter} epochs before the "
-                f"information stopped rising by more than tol={self.tol} nats for "
-                f"{self.n_iter_no_change} epochs; raise 'max_iter' or 'tol'."
-            )
+        yield from super()._doubts(config, result)
         is_held = self.sliced_weight_ > 0  # to the law, by other means than the bound
         if self.information_ > _SATURATED * ceiling < self.capacity_ and not is_held:
             yield (

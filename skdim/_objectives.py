@@ -1,8 +1,9 @@
 """Lower bounds on mutual information, in nats, as functions of a score matrix.
 
-``scores[i, j] = critic(u_i, y_j)``: rows are codes, columns are what the receiver
-saw, and the pairs that belong together lie on the diagonal.  The best critic of every
-bound here is the log density ratio ``log p(y | u) / p(y)``.
+``scores[..., i, j] = critic(u_i, y_j)``: rows are codes or features, columns are what
+the receiver saw, and the pairs that belong together lie on the diagonal.  Of several
+matrices, such as one for each position of an image, the mean is returned.  The best
+critic of every bound here is the log density ratio ``log p(y | u) / p(y)``.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def infonce(scores: Tensor) -> Tensor:
     Equation (10) of Poole et al., arXiv 1905.06922, with the candidates in the rows:
     there the best critic is ``log p(y | u)`` itself, whatever the law of ``y``.
     """
-    log_posterior = torch.log_softmax(scores.T, dim=1)
-    return math.log(len(scores)) + log_posterior.diagonal().mean()
+    log_posterior = torch.log_softmax(scores.mT, dim=-1)
+    return math.log(scores.shape[-1]) + _paired(log_posterior).mean()
 
 
 def donsker_varadhan(scores: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def donsker_varadhan(scores: Tensor) -> Tensor:
     Belghazi et al., arXiv 1801.04062.  The logarithm of a mean over a
     batch is too small on average, so the estimate is too large.
     """
-    return scores.diagonal().mean() - _log_mean_exp(_unpaired(scores))
+    return (_paired(scores).mean(-1) - _log_mean_exp(_unpaired(scores))).mean()
 
 
 def nguyen_wainwright_jordan(scores: Tensor) -> Tensor:
@@ -49,7 +50,8 @@ def nguyen_wainwright_jordan(scores: Tensor) -> Tensor:
     bias at any batch size, but of a variance that grows as the exponential of the
     information.
     """
-    return 1 + scores.diagonal().mean() - _exp(_log_mean_exp(_unpaired(scores)))
+    unpaired = _exp(_log_mean_exp(_unpaired(scores)))
+    return (1 + _paired(scores).mean(-1) - unpaired).mean()
 
 
 def jensen_shannon(scores: Tensor) -> Tensor:
@@ -58,10 +60,10 @@ def jensen_shannon(scores: Tensor) -> Tensor:
     Equation (4) of Hjelm et al., arXiv 1808.06670.  Bounded gradients, but no estimate
     of the information: it is at most 0.
     """
-    n_rows = len(scores)
-    paired = scores.diagonal()
-    unpaired = softplus(scores).sum() - softplus(paired).sum()
-    return -softplus(-paired).mean() - unpaired / (n_rows * (n_rows - 1))
+    n_rows, paired = scores.shape[-1], _paired(scores)
+    unpaired = softplus(scores).sum((-2, -1)) - softplus(paired).sum(-1)
+    of_each = -softplus(-paired).mean(-1) - unpaired / (n_rows * (n_rows - 1))
+    return of_each.mean()
 
 
 def smile(scores: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ def smile(scores: Tensor) -> Tensor:
     down.  As there, Jensen-Shannon trains: clipped, scores could rise for ever.
     """
     clipped = scores.clamp(-_CLIP, _CLIP)
-    return scores.diagonal().mean() - _log_mean_exp(_unpaired(clipped))
+    return (_paired(scores).mean(-1) - _log_mean_exp(_unpaired(clipped))).mean()
 
 
 def agreement(scores: Tensor) -> Tensor:
@@ -81,17 +83,21 @@ def agreement(scores: Tensor) -> Tensor:
     densities it is a bound up to ``KL(p(y) || N(0, (1 + sigma^2) I))``.  There are no
     unpaired scores: it pays for agreement of views, not for telling rows apart.
     """
-    return scores.diagonal().mean()
+    return _paired(scores).mean()
+
+
+def _paired(scores: Tensor) -> Tensor:
+    return scores.diagonal(dim1=-2, dim2=-1)
 
 
 def _unpaired(scores: Tensor) -> Tensor:
-    paired = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    paired = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
     return scores.masked_fill(paired, -math.inf)
 
 
 def _log_mean_exp(unpaired: Tensor) -> Tensor:
-    n_rows = len(unpaired)
-    return unpaired.flatten().logsumexp(0) - math.log(n_rows * (n_rows - 1))
+    n_rows = unpaired.shape[-1]
+    return unpaired.flatten(-2).logsumexp(-1) - math.log(n_rows * (n_rows - 1))
 
 
 def _exp(x: Tensor) -> Tensor:

@@ -84,16 +84,17 @@ def finalize(
         chunks = [order[chunk] for chunk in batches(n_rows, n_features)]
         if not memory.n_rows:
             _fit_batch_norm(network, source, chunks)
-        moments = _moments(network, network.encode, source, chunks)
-        moments = _blended(memory, "codes", n_rows, *moments)
-        network.normalizer.fit(*moments, n_rows + memory.n_rows)
+        if config.model.network.normalizes:
+            moments = _moments(network, network.encode, source, chunks)
+            moments = _blended(memory, "codes", n_rows, *moments)
+            network.normalizer.fit(*moments, n_rows + memory.n_rows)
         if network.norms is not None:
             _fit_norms(network, source, chunks, memory)
         if network.standardizer is not None:
-            moments = _moments(network, network.hidden, source, chunks)
-            moments = _blended(memory, "hidden", n_rows, *moments)
-            network.standardizer.fit(*moments, n_rows + memory.n_rows)
-        if model.critic.is_matched:
+            moments = _variances(network, network.below, source, chunks)
+            moments = _blended(memory, "below", n_rows, *moments)
+            network.standardizer.fit(*moments)
+        if "channel" in model.terms and model.terms["channel"].critic.is_matched:
             _fit_critic(model, config, source)
     _check_range(network)
     memory.add(n_rows)
@@ -117,12 +118,18 @@ def _check_range(network: Network) -> None:
 
 
 def _blended(
-    memory: Memory, name: str, n_rows: int, mean: Tensor, covariance: Tensor
+    memory: Memory, name: str, n_rows: int, mean: Tensor, spread: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and covariance of what is remembered and what is new together."""
-    square = covariance + torch.outer(mean, mean)
-    mean, square = memory.blend(name, n_rows, mean, square)
-    return mean, square - torch.outer(mean, mean)
+    """Return mean and spread of what is remembered and what is new together.
+
+    The spread is a covariance matrix or the variances alone.
+    """
+    mean, square = memory.blend(name, n_rows, mean, spread + _square(mean, spread))
+    return mean, square - _square(mean, spread)
+
+
+def _square(mean: Tensor, spread: Tensor) -> Tensor:
+    return torch.outer(mean, mean) if spread.ndim == 2 else mean.square()
 
 
 def _fit_batch_norm(network: Network, source: Source, chunks: list[np.ndarray]) -> None:
@@ -136,7 +143,7 @@ def _fit_critic(model: InfoMax, config: FitConfig, source: Source) -> None:
     """Set what the critic knows of pairs from many batches."""
     generator = seeded_generator(config.seed + NOISE, config.device)
     batched = even_batches(len(source), config.batch_size, config.seed)[:MAX_BATCHES]
-    model.critic.fit(
+    model.terms["channel"].critic.fit(
         [regression(*model.pairs(source, index, generator)) for index in batched]
     )
 
@@ -171,9 +178,8 @@ def _fit_norms(
     norms.fit_power(torch.cat(codes))
     norms.power.copy_(*memory.blend("power", n_rows, norms.power))
     if norms.power < 1:
-        moments = _moments(network, drawn_in, source, chunks)
-        mean, covariance = _blended(memory, "norms", n_rows, *moments)
-        norms.fit(mean, covariance.diagonal())
+        moments = _variances(network, drawn_in, source, chunks)
+        norms.fit(*_blended(memory, "norms", n_rows, *moments))
 
 
 def _moments(
@@ -184,11 +190,38 @@ def _moments(
 ) -> tuple[Tensor, Tensor]:
     """Return mean and covariance of an output over all rows."""
     total = square = 0.0
-    for chunk in chunks:
-        values = outputs(network.input(source.take(chunk))).double()
+    for values in _outputs(network, outputs, source, chunks):
         total = total + values.sum(0)
         square = square + values.T @ values
     mean = total / len(source)
     covariance = square / len(source) - torch.outer(mean, mean)
     checked(float(covariance.sum()))
     return mean, covariance
+
+
+def _variances(
+    network: Network,
+    outputs: Callable[[Tensor], Tensor],
+    source: Source,
+    chunks: list[np.ndarray],
+) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each column of an output over all rows."""
+    total = square = 0.0
+    for values in _outputs(network, outputs, source, chunks):
+        total = total + values.sum(0)
+        square = square + values.square().sum(0)
+    mean = total / len(source)
+    variance = square / len(source) - mean.square()
+    checked(float(variance.sum()))
+    return mean, variance
+
+
+def _outputs(
+    network: Network,
+    outputs: Callable[[Tensor], Tensor],
+    source: Source,
+    chunks: list[np.ndarray],
+) -> Iterator[Tensor]:
+    """Yield an output of all rows, in double precision, some at a time."""
+    for chunk in chunks:
+        yield outputs(network.input(source.take(chunk))).double()

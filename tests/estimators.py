@@ -3,12 +3,13 @@
 A new estimator joins the contract by one line here.
 """
 
-from skdim import NoiseInjectedDIM
+from skdim import DeepInfoMax, NoiseInjectedDIM
 
 SMALL = {"n_components": 2, "hidden_layer_sizes": (8,), "max_iter": 3}
 
 ESTIMATORS = [
     NoiseInjectedDIM(**SMALL),
+    DeepInfoMax(**SMALL),
 ]
 
 CLASSES = {type(estimator).__name__: type(estimator) for estimator in ESTIMATORS}

@@ -15,6 +15,8 @@ LAYERS = [
     {"_capacity", "_laws", "_process", "_progress", "_rows", "_version"},
     {"_channels", "_objectives", "_encoders", "_runtime", "_slices", "_views"},
     {"_critics", "_network", "_source"},
+    {"_spec"},
+    {"_terms"},
     {"_model"},
     {"_config"},
     {"_descent", "_statistics"},
@@ -23,14 +25,15 @@ LAYERS = [
     {"_callbacks", "_persistence", "_sklearn"},
     {"_validation"},
     {"_base"},
-    {"_noise_injected_dim", "_samples"},
+    {"_parameters", "_samples"},
+    {"_deep_infomax", "_noise_injected_dim"},
     {"_distances", "_normality", "_summaries"},
     {"_scorers"},
     {"_display", "metrics"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-CORE = {name for layer in LAYERS[:8] for name in layer}
+CORE = {name for layer in LAYERS[:10] for name in layer}
 
 
 def imports(module):

@@ -5,7 +5,7 @@ import torch
 from scipy.special import logsumexp
 
 from skdim._channels import NormalChannel, UniformChannel
-from skdim._critics import CRITICS, regression
+from skdim._critics import LEARNED, channel_critic, regression
 from skdim._objectives import OBJECTIVES, infonce
 
 
@@ -130,17 +130,14 @@ def test_infonce_searches_the_rows():
     assert infonce(shifted).item() == pytest.approx(expected)
 
 
-LEARNED = sorted(set(CRITICS) - {"channel"})
-
-
 def learned_estimate(critic, objective, pair, n_in):
     """Train a critic on batches of pairs; return its estimate of fresh ones."""
-    channel, g = NormalChannel(0.5), torch.Generator().manual_seed(0)
-    critic, objective = CRITICS[critic](channel, n_in, False, g), OBJECTIVES[objective]
+    g = torch.Generator().manual_seed(0)
+    critic, objective = LEARNED[critic](n_in, n_in, g), OBJECTIVES[objective]
     rate = 3e-3 * critic.learning_rate_factor
     optimizer = torch.optim.Adam(critic.parameters(), rate)
     # Scores of all pairs at once are dear, but learn from small batches already.
-    sees_pairs = isinstance(critic, CRITICS["concatenated"])
+    sees_pairs = isinstance(critic, LEARNED["concatenated"])
     batch_size, n_steps = (64, 200) if sees_pairs else (128, 500)
     for seed in range(n_steps):
         u, y = (part.float() for part in pair(batch_size, seed))
@@ -183,7 +180,7 @@ def view_pair(n, correlation, seed=0, d=2):
 def test_channel_critic_of_views_is_the_information_of_correlated_gaussians():
     # Correlation of u and y = sent + noise is rho / sqrt(1 + sigma^2).
     channel, rho = NormalChannel(0.5), 0.8
-    critic = CRITICS["channel"](channel, 2, True, torch.Generator()).double()
+    critic = channel_critic(channel, 2, True).double()
     u, sent = view_pair(4000, rho)
     y = sent + channel.noise(sent, torch.Generator().manual_seed(1))
     critic.observe(u, sent)
@@ -195,7 +192,7 @@ def test_channel_critic_of_views_is_the_information_of_correlated_gaussians():
 
 def test_agreement_of_views_is_its_mean_over_the_noise():
     channel, g = NormalChannel(0.7), torch.Generator().manual_seed(0)
-    critic = CRITICS["channel"](channel, 2, True, g).double()
+    critic = channel_critic(channel, 2, True).double()
     u, sent = view_pair(50, 0.8)
     u.requires_grad_()
     critic.observe(u, sent)
@@ -212,7 +209,7 @@ def test_agreement_of_views_is_its_mean_over_the_noise():
 def test_gradient_of_the_agreement_is_that_through_its_moments():
     # The closed form, 1/2 sum ln((1 + s^2) / (s^2 + r)), differentiated through r.
     channel = NormalChannel(0.5)
-    critic = CRITICS["channel"](channel, 2, True, torch.Generator()).double()
+    critic = channel_critic(channel, 2, True).double()
     u, sent = view_pair(2000, 0.8)
     u.requires_grad_()
     critic.observe(u, sent)
@@ -230,7 +227,7 @@ def test_gradient_of_the_agreement_is_that_through_its_moments():
 
 def test_reported_scores_of_views_have_not_seen_their_batch():
     channel = NormalChannel(0.5)
-    critic = CRITICS["channel"](channel, 40, True, torch.Generator()).double().train()
+    critic = channel_critic(channel, 40, True).double().train()
     sent, u = torch.randn(2, 60, 40, dtype=torch.float64, generator=torch.Generator())
     for _ in range(200):
         critic.observe(u, sent)  # averages settle
@@ -248,14 +245,14 @@ def test_reported_scores_of_views_have_not_seen_their_batch():
 
 
 def test_channel_critic_has_nothing_to_learn():
-    channel, g = NormalChannel(0.5), torch.Generator()
+    channel = NormalChannel(0.5)
     for has_views in (False, True):
-        assert not list(CRITICS["channel"](channel, 2, has_views, g).parameters())
+        assert not list(channel_critic(channel, 2, has_views).parameters())
 
 
 def test_box_critic_learns_the_width_of_the_views():
     channel, g = UniformChannel(0.1), torch.Generator().manual_seed(0)
-    critic = CRITICS["channel"](channel, 1, True, g)
+    critic = channel_critic(channel, 1, True)
     optimizer = torch.optim.Adam(critic.parameters(), 0.05)
     for _ in range(300):
         sent = torch.rand(256, 1, generator=g)

@@ -5,10 +5,11 @@ import torch
 from skdim._config import Data, FitConfig
 from skdim._critics import CRITICS
 from skdim._encoders import ENCODERS
-from skdim._model import InfoMax, ModelSpec, ViewSpec
+from skdim._model import InfoMax
 from skdim._network import NetworkSpec
 from skdim._runtime import seeded_generator
 from skdim._source import Source
+from skdim._spec import ModelSpec, ViewSpec
 from skdim._statistics import finalize
 from skdim._trainer import _Monitor, train
 
@@ -105,7 +106,7 @@ def test_monitor_returns_to_the_best_epoch():
 
 
 def test_the_best_epoch_is_what_is_left(monkeypatch):
-    seen, keep, name = [], _Monitor.keep_if_best, "network.encoder.1.weight"
+    seen, keep, name = [], _Monitor.keep_if_best, "network.encoder.2.weight"
 
     def note(self, value, model):
         seen.append((value, model.state_dict()[name].numpy().copy()))

@@ -1,0 +1,384 @@
+"""Terms of what is maximised; the model adds up whichever it has.
+
+Each sees what the network made of a batch and returns what it is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ._channels import Channel
+from ._critics import LEARNED, Critic
+from ._critics import build as build_critic
+from ._encoders import feature_shape, linear, multilayer_perceptron
+from ._objectives import OBJECTIVES, Objective
+from ._slices import radial_gap, random_directions, sliced_gap
+from ._spec import ModelSpec
+
+__all__ = [
+    "ChannelTerm",
+    "ColumnGroups",
+    "Encoded",
+    "FeatureTerm",
+    "PriorTerm",
+    "SlicedTerm",
+    "Term",
+    "Worth",
+    "build_terms",
+]
+
+
+class Encoded(NamedTuple):
+    """What the network makes of a batch.
+
+    ``features`` and ``inputs`` belong to ``seen``: the views, or without any the rows
+    that are sent themselves.
+    """
+
+    sent: Tensor  # (n_rows, n_components)
+    seen: list[Tensor]  # of each view, the same shape
+    bound: Tensor  # the codes that are held to the law
+    features: list[Tensor]  # (n_rows, n_channels, ...), if a term asks for them
+    inputs: list[Tensor]  # scaled
+
+
+class Worth(NamedTuple):
+    """What a batch is worth to a term."""
+
+    objective: Tensor | None  # what is maximised, times the term's weight
+    information: Tensor | None = None  # in nats, without gradient
+
+
+class Term(nn.Module):
+    """Base of all terms.
+
+    Attributes
+    ----------
+    weight : float
+    learning_rate_factor : float
+        Rate of the parameters of ``learned``, as a multiple of the encoder's.
+    """
+
+    learning_rate_factor = 1.0
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def learned(self) -> list[nn.Parameter]:
+        """Return the parameters that the encoder's optimiser moves too."""
+        return list(self.parameters())
+
+    def forget(self) -> None:
+        """Drop what is held of batches before, which may be no number."""
+
+    def forward(self, encoded: Encoded, generator: torch.Generator) -> Worth:
+        """Return what a batch is worth."""
+        raise NotImplementedError
+
+
+class ChannelTerm(Term):
+    """Bound on ``I(f(x'); f(x) + z)``, the objective of arXiv 2410.06993, section 3.
+
+    Parameters
+    ----------
+    channel : Channel
+    critic : Critic
+    objective : Objective
+    agreement_weight : float
+        Share of the agreement bound in what is maximised.
+    n_draws : int
+        How often the noise is drawn for each code in training.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        critic: Critic,
+        objective: Objective,
+        agreement_weight: float,
+        n_draws: int,
+    ) -> None:
+        super().__init__(weight=1.0)
+        self.channel, self.critic, self.objective = channel, critic, objective
+        self.agreement_weight = 1.0 if objective.is_for_densities else agreement_weight
+        self.n_draws = n_draws
+        self.learning_rate_factor = critic.learning_rate_factor
+
+    def forget(self) -> None:
+        self.critic.forget()
+
+    def forward(self, encoded: Encoded, generator: torch.Generator) -> Worth:
+        sent, bounds = self.channel.squash(encoded.sent), []
+        for u in map(self.channel.squash, encoded.seen):
+            self.critic.observe(u, sent)
+            for _ in range(self.n_draws if self.training else 1):
+                received = sent + self.channel.noise(sent, generator)
+                bounds.append(self._bound(u, sent, received))
+        return Worth(*(torch.stack(part).mean() for part in zip(*bounds, strict=True)))
+
+    def _bound(
+        self, u: Tensor, sent: Tensor, received: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what is maximised, and the information to report."""
+        scores = self.critic(u, received)
+        objective = self.objective.maximized(scores)
+        if self.agreement_weight:
+            agreed = self.critic.agreement(u, sent, scores)
+            objective = torch.lerp(objective, agreed, self.agreement_weight)
+        with torch.no_grad():
+            scores = self.critic.judged(u, received, scores)
+            return objective, self.objective.estimate(scores)
+
+
+class SlicedTerm(Term):
+    """What random slices and norms of the codes lack to their capacity, in nats.
+
+    A weight of 0 only looks at few slices.  Only training asks for it.
+    """
+
+    n_slices, n_slices_seen = 128, 8
+    radial_share = 1 / 16  # of the weight of slices
+
+    def __init__(self, weight: float) -> None:
+        super().__init__(weight)
+        self.gap = math.nan  # of the slices of the last batch, in nats
+
+    def forward(self, encoded: Encoded, generator: torch.Generator) -> Worth:
+        codes = encoded.bound
+        if not self.training:
+            self.gap = codes.new_zeros(())
+            return Worth(None)
+        with torch.set_grad_enabled(self.weight > 0):
+            n_slices = self.n_slices if self.weight else self.n_slices_seen
+            shape = codes.shape[1], n_slices
+            gap = sliced_gap(codes, random_directions(*shape, codes, generator))
+            self.gap = gap.detach()
+            if not self.weight:
+                return Worth(None)
+            return Worth(-(gap + self.radial_share * radial_gap(codes)))
+
+
+class ColumnGroups(nn.Module):
+    """Features of a table at positions: of each group of columns that stand together.
+
+    What patches are to an image; each group has weights of its own.
+    """
+
+    most, n_channels = 8, 64
+
+    def __init__(self, n_columns: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.n_positions = min(self.most, n_columns)
+        self.layers = nn.ModuleList(
+            linear(len(part), self.n_channels, generator)
+            for part in torch.arange(n_columns).tensor_split(self.n_positions)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features of shape (n_rows, n_channels, n_positions)."""
+        parts = inputs.flatten(1).tensor_split(self.n_positions, dim=1)
+        pairs = zip(self.layers, parts, strict=True)
+        return torch.stack([layer(part) for layer, part in pairs], 2).relu()
+
+
+class FeatureTerm(Term):
+    """Information between the code and features of the encoder; arXiv 1808.06670.
+
+    Global (equation 5 there): the features as a whole.  Local (equation 6): those at
+    each position, averaged over positions.
+
+    Parameters
+    ----------
+    weight : float
+    critic : str
+        A key of ``LEARNED``.
+    objective : Objective
+    channel : Channel
+        That codes go through.
+    n_components : int
+    shape : tuple of int
+        Numbers of channels and of positions of the features.
+    is_local : bool
+    groups : ColumnGroups, default=None
+        What makes the features of a table at positions.
+    generator : torch.Generator or None
+    """
+
+    # Positions of each batch: memory grows with them, and with pairs written out more.
+    most_positions: ClassVar = {"separable": 16, "bilinear": 16, "concatenated": 2}
+
+    def __init__(
+        self,
+        weight: float,
+        critic: str,
+        objective: Objective,
+        channel: Channel,
+        n_components: int,
+        shape: tuple[int, int],
+        is_local: bool,
+        groups: ColumnGroups | None,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__(weight)
+        self.objective, self.channel = objective, channel
+        self.is_local, self.groups = is_local, groups
+        n_channels, self.n_positions = shape
+        self.n_chosen = min(self.n_positions, self.most_positions[critic])
+        n_u = n_channels if is_local else n_channels * self.n_positions
+        self.critic = LEARNED[critic](n_u, n_components, generator)
+        self.learning_rate_factor = self.critic.learning_rate_factor
+
+    def forward(self, encoded: Encoded, generator: torch.Generator) -> Worth:
+        sent = self.channel.squash(encoded.sent)
+        worths = []
+        for features, inputs in zip(encoded.features, encoded.inputs, strict=True):
+            received = sent + self.channel.noise(sent, generator)
+            scores = self.critic(self._chosen(features, inputs, generator), received)
+            estimate = self.objective.estimate(scores.detach())
+            worths.append((self.objective.maximized(scores), estimate))
+        return Worth(*(torch.stack(part).mean() for part in zip(*worths, strict=True)))
+
+    def _chosen(
+        self, features: Tensor, inputs: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return features, whole or at some positions: (n_positions, n_rows, ...)."""
+        if not self.is_local:
+            return features.flatten(1)
+        if self.groups is not None:  # of inputs in the type of the features
+            features = self.groups(inputs.to(features.dtype))
+        maps = features.flatten(2).permute(2, 0, 1)
+        if self.n_chosen == self.n_positions:
+            return maps
+        order = torch.randperm(
+            self.n_positions, generator=generator, device=generator.device
+        )
+        return maps[order[: self.n_chosen]]
+
+
+class PriorTerm(Term):
+    """Adversarial match to the law; equation (7) of arXiv 1808.06670.
+
+    A discriminator learns to tell codes from draws of the law, by an optimiser of its
+    own, one step a batch; the encoder learns to be taken for the law, by the
+    non-saturating loss of Goodfellow et al., arXiv 1406.2661.
+
+    Parameters
+    ----------
+    weight : float
+    channel : Channel
+        Whose law is the prior.
+    n_components : int
+    learning_rate : float
+        Of the discriminator.
+    generator : torch.Generator or None
+    """
+
+    hidden_layer_sizes = (1000, 200)  # as in arXiv 1808.06670
+    learning_rate = 1e-4
+    betas = (0.5, 0.999)  # less momentum, as is usual where two play against each other
+
+    def __init__(
+        self,
+        weight: float,
+        channel: Channel,
+        n_components: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__(weight)
+        self.channel = channel
+        sizes = self.hidden_layer_sizes
+        self.discriminator = multilayer_perceptron(n_components, sizes, generator)
+        self.discriminator.append(linear(sizes[-1], 1, generator))
+        self.forget()
+
+    def learned(self) -> list[nn.Parameter]:
+        return []
+
+    def forget(self) -> None:
+        self.optimizer = None
+
+    def forward(self, encoded: Encoded, generator: torch.Generator) -> Worth:
+        if not self.training:
+            return Worth(None)
+        codes = self.channel.squash(encoded.bound)
+        self._learn(codes.detach(), self.channel.sample(codes.detach(), generator))
+        with self._fixed():
+            return Worth(-softplus(-self.discriminator(codes)).mean())
+
+    def _learn(self, codes: Tensor, law: Tensor) -> None:
+        """Take a step of the discriminator."""
+        if self.optimizer is None:
+            self.optimizer = torch.optim.Adam(
+                self.discriminator.parameters(),
+                self.learning_rate,
+                betas=self.betas,
+                fused=True,
+            )
+        is_law, is_code = self.discriminator(torch.cat([law, codes])).split(len(law))
+        self.optimizer.zero_grad()
+        (softplus(-is_law).mean() + softplus(is_code).mean()).backward()
+        self.optimizer.step()
+
+    @contextmanager
+    def _fixed(self) -> Iterator[None]:
+        """Let no gradient reach the discriminator's weights."""
+        self.discriminator.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self.discriminator.requires_grad_(True)
+
+
+def build_terms(
+    spec: ModelSpec, encoder: nn.Module, generator: torch.Generator | None
+) -> dict[str, Term]:
+    """Return the terms of a model by name, in the order they are computed in."""
+    terms: dict[str, Term] = {"sliced": SlicedTerm(spec.sliced_weight)}
+    if spec.channel_weight:
+        terms["channel"] = _channel_term(spec, generator)
+    for name in ("global", "local"):
+        if weight := getattr(spec, f"{name}_weight"):
+            is_local = name == "local"
+            terms[name] = _feature_term(spec, weight, is_local, encoder, generator)
+    if weight := spec.prior_weight:
+        n_components = spec.network.n_components
+        terms["prior"] = PriorTerm(weight, spec.channel, n_components, generator)
+    return terms
+
+
+def _channel_term(spec: ModelSpec, generator: torch.Generator | None) -> ChannelTerm:
+    channel, n_components = spec.channel, spec.network.n_components
+    critic = build_critic(spec.critic, channel, n_components, spec.has_pairs, generator)
+    objective = OBJECTIVES[spec.objective]
+    return ChannelTerm(channel, critic, objective, spec.agreement_weight, spec.n_draws)
+
+
+def _feature_term(
+    spec: ModelSpec,
+    weight: float,
+    is_local: bool,
+    encoder: nn.Module,
+    generator: torch.Generator | None,
+) -> FeatureTerm:
+    n_inputs, groups = math.prod(spec.network.row_shape), None
+    if spec.network.encoder == "conv":
+        shape = feature_shape(encoder)
+    elif is_local:
+        groups = ColumnGroups(n_inputs, generator)
+        shape = groups.n_channels, groups.n_positions
+    else:
+        shape = n_inputs, 1
+    objective = OBJECTIVES[spec.objective]
+    if objective.is_for_densities:  # which a critic of features is not
+        objective = OBJECTIVES["infonce"]
+    n_components = spec.network.n_components
+    common = spec.feature_critic, objective, spec.channel, n_components
+    return FeatureTerm(weight, *common, shape, is_local, groups, generator)
