@@ -8,6 +8,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ._base import BaseInfoMax
 from ._capacity import channel_capacity
 from ._distances import sliced_wasserstein_distance
 from ._samples import check_count, check_positive, normal_sample, sample_floor
@@ -71,6 +72,11 @@ def capacity_share_score(estimator, X, y=None):
     True
     """
     last = last_step(estimator)
+    if not hasattr(last, "capacity_"):
+        raise ValueError(
+            f"capacity_share_score needs an estimator with a noisy channel, such as "
+            f"NoiseInjectedDIM. Got {type(last).__name__} instead; use match_score."
+        )
     while isinstance(estimator, Pipeline):
         X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         estimator = estimator[-1]
@@ -87,7 +93,7 @@ def match_score(estimator, X, y=None):
 
     Parameters
     ----------
-    estimator : NoiseInjectedDIM or Pipeline that ends in one
+    estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
         Fitted.
     X : array-like
         Held-out data, at least two rows.
@@ -137,7 +143,7 @@ def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
 
     Parameters
     ----------
-    estimator : NoiseInjectedDIM or Pipeline that ends in one
+    estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
         Fitted.
     X : array-like
         Held-out data, at least two rows.
@@ -301,10 +307,11 @@ def last_step(estimator):
     last = estimator
     while isinstance(last, Pipeline):
         last = last[-1]
-    if not hasattr(last, "output_distribution") or not hasattr(last, "score"):
+    if not isinstance(last, BaseInfoMax):
         raise ValueError(
-            f"The estimator must be a NoiseInjectedDIM or a Pipeline that ends in one, "
-            f"but got {type(last).__name__}; pass the steps up to the codes."
+            f"The estimator must be one of skdim, such as NoiseInjectedDIM, or a "
+            f"Pipeline that ends in one, but got {type(last).__name__}; pass the steps "
+            f"up to the codes."
         )
     check_is_fitted(last)
     return last
