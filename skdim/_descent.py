@@ -89,7 +89,7 @@ class Descent:
         if _is_finite(self.model):
             self._safe = _copy(self.model)
         else:
-            self._fall_back()
+            self.fall_back()
 
     def rescue(self) -> None:
         """Return to the last finite weights if these are not."""
@@ -101,7 +101,7 @@ class Descent:
             self.keep()
         term = self._attempt(index)
         if term is None:
-            self._fall_back()
+            self.fall_back()
             term = self._attempt(index)
         if term is None:
             raise divergence(math.nan)
@@ -125,7 +125,8 @@ class Descent:
             self._scheduler.step()
         return noted
 
-    def _fall_back(self) -> None:
+    def fall_back(self) -> None:
+        """Return to the last finite weights at a lower rate; raise the second time."""
         if self.fell_back:
             raise divergence(math.nan)
         self.fell_back = True

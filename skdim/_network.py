@@ -331,6 +331,12 @@ class NormMap(nn.Module):
         self.register_buffer("power", one)
         self.standardizer = Standardizer(n_components)
 
+    def reset(self) -> None:
+        """Leave codes as they are, until it is fitted again."""
+        self.power.fill_(1)
+        self.standardizer.mean.zero_()
+        self.standardizer.gain.fill_(1)
+
     def fit_power(self, z: Tensor) -> None:
         """Set the power from codes of mean 0 and variance 1.
 

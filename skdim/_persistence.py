@@ -17,7 +17,7 @@ def stamped(state):
     """Return the state of an estimator with its version and a checksum."""
     stamp = {"version": __version__}
     if "_state" in state:
-        stamp["checksum"] = _checksum(state["_state"]["weights"])
+        stamp["checksum"] = _checksum(state["_state"])
     return state | {_STAMP: stamp}
 
 
@@ -52,27 +52,40 @@ def check_saved(state, name):
             ),
             stacklevel=4,
         )
-    if "_state" in state:
-        _check_weights(state["_state"], stamp.get("checksum"), name)
+    if "_state" in state or "checksum" in stamp:
+        _check_fitted(state.get("_state"), stamp.get("checksum"), name)
     return state
 
 
-def _check_weights(fitted, checksum, name):
+def _check_fitted(fitted, checksum, name):
     try:
-        found = _checksum(fitted["weights"])
-    except (TypeError, KeyError, AttributeError, ValueError):
+        found = _checksum(fitted)
+    except Exception:  # whatever a damaged file may hold
         found = None
     if found is None or found != checksum:
         raise ValueError(
-            f"This file of a {name} is damaged: its weights are not those that were "
-            f"saved. Load another copy, or fit again."
+            f"This file of a {name} is damaged: what was fitted is not what was saved. "
+            f"Load another copy, or fit again."
         )
 
 
-def _checksum(weights):
-    total = 0
-    for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name])
-        total = zlib.crc32(f"{name}{array.dtype.str}{array.shape}".encode(), total)
-        total = zlib.crc32(array.tobytes(), total)
-    return total
+def _checksum(value, total=0):
+    """Return a checksum of plain values and arrays, in dicts and lists of these.
+
+    Objects of the user's, such as an encoder, count by their type alone.
+    """
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            total = _checksum(value[key], zlib.crc32(str(key).encode(), total))
+        return total
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            total = _checksum(item, total)
+        return zlib.crc32(str(len(value)).encode(), total)
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.ascontiguousarray(value)
+        total = zlib.crc32(f"{array.dtype.str}{array.shape}".encode(), total)
+        return zlib.crc32(array.tobytes(), total)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return zlib.crc32(repr(value).encode(), total)
+    return zlib.crc32(type(value).__name__.encode(), total)

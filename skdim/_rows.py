@@ -146,11 +146,19 @@ def _stacked(items: list[Any]) -> np.ndarray:
     """Return rows, or what comes first in each of them, as one array."""
     rows = [item[0] if isinstance(item, tuple) else item for item in items]
     try:
-        return np.stack([np.asarray(row) for row in rows])
+        return np.stack([_as_array(row) for row in rows])
     except ValueError as error:
         raise ValueError(
             f"X must return rows of numbers, all of one shape: {error}."
         ) from error
+
+
+def _as_array(row: Any) -> np.ndarray:
+    """Return a row as an array; tensors may ask for gradients, or be of bfloat16."""
+    if hasattr(row, "detach"):
+        row = row.detach().cpu()
+        row = row.float() if row.dtype.itemsize == 2 else row
+    return np.asarray(row)
 
 
 class Subset:

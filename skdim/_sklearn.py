@@ -8,6 +8,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import _array_api
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from ._process import load_core
 from ._rows import is_lazy
 
 try:
@@ -48,7 +49,11 @@ class Constraints(Mapping):
     """
 
     def __init__(self, make):
-        self._make = cache(make)
+        def made():
+            load_core()
+            return make()
+
+        self._make = cache(made)
 
     def __getitem__(self, name):
         return self._make()[name]

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._config import Data, FitConfig, checked
+from ._config import Data, FitConfig
 from ._descent import Descent
-from ._model import information
 from ._runtime import sandbox, seeded_generator
-from ._statistics import MAX_BATCHES, Memory, finalize
-from ._trainer import TrainResult, keep_model, set_up
+from ._statistics import Memory
+from ._trainer import TrainResult, set_up, settle
 
 __all__ = ["StreamState", "train_on"]
 
@@ -64,11 +63,7 @@ def train_on(
         result.add_epoch(information_of_pass, gap)
         result.fell_back = descent.fell_back
     memory = Memory(state.n_remembered, state.moments)
-    result.memory = finalize(model, config, source, generator, memory)
-    result.information = checked(
-        information(model, source, config.batch_size, config.seed, MAX_BATCHES)
-    )
-    keep_model(model, config, result)
+    settle(model, config, source, generator, result, memory)
     return result, StreamState.after(result, state.n_calls + 1, descent.optimizer)
 
 

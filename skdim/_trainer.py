@@ -21,12 +21,13 @@ from ._model import (
     make_source,
     torch_type,
 )
+from ._process import uninterrupted
 from ._progress import Watcher
 from ._runtime import sandbox, seeded_generator, take
 from ._source import Source
 from ._statistics import MAX_BATCHES, Memory, finalize
 
-__all__ = ["TrainResult", "keep_model", "set_up", "train"]
+__all__ = ["TrainResult", "set_up", "settle", "train"]
 
 
 @dataclass
@@ -72,16 +73,21 @@ def train(
         generator = seeded_generator(config.seed)
         model, source = set_up(config, data, weights, generator)
         validation = validation_data and _source(model, config, validation_data)
+        monitor = _Monitor(config.tol, config.n_iter_no_change)
         n_steps = config.max_iter * (len(source) // config.batch_size)
         descent = Descent(model, config, source, generator, n_steps)
+        if weights is not None and validation is not None:
+            monitor.keep_if_best(_validated(descent, validation), model)
         try:
-            _run(descent, validation, result, watcher or Watcher())
+            _run(descent, validation, monitor, result, watcher or Watcher())
         except KeyboardInterrupt:
             if descent.n_done == 0:
                 raise
             result.interrupted = True
-            descent.rescue()
-    _finish(model, config, source, generator, result)
+    with uninterrupted(raises=False) as held:
+        descent.rescue()
+        settle(model, config, source, generator, result)
+    result.interrupted |= held.was_interrupted
     return result
 
 
@@ -107,33 +113,19 @@ def set_up(
     return model, _source(model, config, data)
 
 
-def _finish(
+def settle(
     model: InfoMax,
     config: FitConfig,
     source: Source,
     generator: torch.Generator,
     result: TrainResult,
+    memory: Memory | None = None,
 ) -> None:
-    """Set the statistics, once more if the user interrupts that, and the result."""
-    start = generator.get_state()
-
-    def set_statistics() -> None:
-        generator.set_state(start)
-        result.memory = finalize(model, config, source, generator)
-        result.information = checked(
-            information(model, source, config.batch_size, config.seed, MAX_BATCHES)
-        )
-
-    try:
-        set_statistics()
-    except KeyboardInterrupt:
-        result.interrupted = True
-        set_statistics()
-    keep_model(model, config, result)
-
-
-def keep_model(model: InfoMax, config: FitConfig, result: TrainResult) -> None:
-    """Put the model into the result."""
+    """Set the statistics that end training, and put the model into the result."""
+    result.memory = finalize(model, config, source, generator, memory)
+    result.information = checked(
+        information(model, source, config.batch_size, config.seed, MAX_BATCHES)
+    )
     result.weights = model.weights()
     result.n_outputs = model.network.n_outputs
     result.encoder = config.model.network.encoder
@@ -180,29 +172,29 @@ def _check_user_code(model: InfoMax, rows: Any, device: torch.device) -> None:
 def _run(
     descent: Descent,
     validation: Source | None,
+    monitor: _Monitor,
     result: TrainResult,
     watcher: Watcher,
 ) -> None:
     """Train for up to ``max_iter`` epochs; ``result`` is filled as they pass."""
     model, config = descent.model, descent.config
-    monitor = _Monitor(config.tol, config.n_iter_no_change)
 
     def snapshot() -> TrainResult:
         frozen, other = copy.deepcopy(model), copy.deepcopy(result)
         generator = seeded_generator(config.seed)
-        _finish(frozen, config, descent.source, generator, other)
+        settle(frozen, config, descent.source, generator, other)
         return other
 
     try:
         for _ in range(config.max_iter):
             watcher.epoch_begins()
             value, gap = descent.epoch()
-            result.fell_back = descent.fell_back
             curves = {"information": value, "gap": gap}
             if validation is not None:
-                value = _validate(model, config, validation)
+                value = _validated(descent, validation)
                 curves["validation"] = value
                 monitor.keep_if_best(value, model)
+            result.fell_back = descent.fell_back
             result.add_epoch(**curves)
             is_asked = watcher.epoch_ends(result, snapshot)
             if is_asked or monitor.should_stop(value):
@@ -238,7 +230,16 @@ class _Monitor:
             model.load_state_dict(self.best_state)
 
 
+def _validated(descent: Descent, source: Source) -> float:
+    """Return the information of held-out rows, if need be after falling back."""
+    value = _validate(descent.model, descent.config, source)
+    if not math.isfinite(value):
+        descent.fall_back()
+        value = checked(_validate(descent.model, descent.config, source))
+    return value
+
+
 def _validate(model: InfoMax, config: FitConfig, source: Source) -> float:
     model.eval()
     model.network.normalizer.settle()
-    return checked(information(model, source, config.batch_size, config.seed))
+    return information(model, source, config.batch_size, config.seed)

@@ -25,7 +25,7 @@ __all__ = [
 # Types that are kept, since batches are converted as they are read; others become the
 # first.
 _KEPT = [np.dtype(kind) for kind in ("f8", "f4", "f2", "u1", ">f8", ">f4", ">f2")]
-_KEPT_TENSORS = ["float64", "float32", "float16", "uint8"]
+_KEPT_TENSORS = ["float64", "float32", "uint8"]
 _MOST_CHANNELS = 4
 
 
@@ -45,8 +45,8 @@ def native(X):
     xp, name = namespace(X)
     if _is_tensor(X):
         X = X.detach()
-        if name is None:  # NumPy has no bfloat16
-            X = X.cpu().float().numpy() if X.dtype.itemsize == 2 else X.cpu().numpy()
+        X = X.float() if X.dtype.itemsize == 2 else X  # NumPy has no bfloat16
+        X = X.cpu().numpy() if name is None else X
     elif name not in (None, "numpy"):
         X = to_numpy(X, xp)
     elif isinstance(X, (list, tuple)):
@@ -86,9 +86,10 @@ def check_rows(estimator, X, *, reset, min_samples=1):
         X = LazyRows(X, name)
     ndim = getattr(X, "ndim", 2)
     if ndim == 3:
+        where = "in what X returns" if isinstance(X, LazyRows) else "with X[..., None]"
         raise ValueError(
             f"Expected rows of 2 dimensions or images of 4. Got 3 dimensions, "
-            f"{tuple(X.shape)}; give images a channel axis with X[..., None]."
+            f"{tuple(X.shape)}; give images a channel axis {where}."
         )
     if isinstance(X, LazyRows) or ndim == 4:
         return _check_by_hand(estimator, X, reset, min_samples)
