@@ -6,8 +6,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ._base import BaseInfoMax
 from ._sklearn import Interval, StrOptions
+from ._training import TrainedInfoMax
 from ._validation import is_count, resolve_row_shape
 
 __all__ = ["CommonParameters", "common_constraints", "not_negative"]
@@ -68,11 +68,16 @@ def common_constraints():
     }
 
 
-class CommonParameters(BaseInfoMax):
+class CommonParameters(TrainedInfoMax):
     """Base of estimators that have these parameters.
 
     A subclass says by ``_resolve_model`` what they and its own make of the model.
     """
+
+    @property
+    def _full_batch_size(self):
+        """The size of a batch of as many rows as it takes."""
+        return BATCH_SIZE if self.batch_size == "auto" else int(self.batch_size)
 
     def _resolve(self, n_rows, image_shape, seed):
         """Return the configuration with every "auto" decided."""
@@ -82,8 +87,8 @@ class CommonParameters(BaseInfoMax):
         row_shape, channels_first = resolve_row_shape(
             self.image_shape, image_shape, self.n_features_in_
         )
-        batch_size = BATCH_SIZE if self.batch_size == "auto" else self.batch_size
-        batch_size = min(int(batch_size), n_rows)
+        batch_size = min(self._full_batch_size, n_rows)
+        self._check_decay()
         steps_per_epoch = n_rows // batch_size
         auto_iter = math.ceil(STEPS / steps_per_epoch)
         return FitConfig(
@@ -98,6 +103,15 @@ class CommonParameters(BaseInfoMax):
             device=resolve_device(self.device),
             scaling=self._resolve_scaling(row_shape, channels_first),
         )
+
+    def _check_decay(self):
+        """Raise if a step would take more off the weights than there is."""
+        if float(self.learning_rate_init) * float(self.alpha) > 1:
+            raise ValueError(
+                f"learning_rate_init times alpha, the share of the weights that a step "
+                f"takes off, must be at most 1. Got {self.learning_rate_init!r} times "
+                f"{self.alpha!r} instead; lower 'alpha'."
+            )
 
     def _resolve_scaling(self, row_shape, channels_first):
         """Return mean and scale of each column or channel, or None for the data's."""
@@ -114,10 +128,12 @@ class CommonParameters(BaseInfoMax):
                 f"The 'input_scaling' parameter must hold mean and scale, numbers or "
                 f"arrays of {n} numbers. Got {self.input_scaling!r} instead."
             ) from error
-        if not np.isfinite([mean, scale]).all() or (scale < 0).any():
+        with np.errstate(over="ignore"):
+            inverse = 1 / np.where(scale == 0, 1, scale)
+        if not np.isfinite([mean, scale, inverse]).all() or (scale < 0).any():
             raise ValueError(
                 f"The 'input_scaling' parameter must hold finite numbers, and scales "
-                f"of 0 or above. Got {self.input_scaling!r} instead."
+                f"of 0 or well above. Got {self.input_scaling!r} instead."
             )
         return mean, scale
 

@@ -1,4 +1,4 @@
-"""The process we run in: forks and interrupts; torch-free, to be known before a fork."""
+"""The process we run in: its forks and interrupts; torch-free, as forks come first."""
 
 from __future__ import annotations
 

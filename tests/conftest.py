@@ -1,5 +1,10 @@
 """Fixtures shared by all tests; no test reads the global generators."""
 
+import os
+
+# Before scipy is imported: with it, scikit-learn takes tensors.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
 import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits

@@ -31,6 +31,12 @@ UNGENERATED = [
 ]
 
 
+def quick(of=NoiseInjectedDIM, **params):
+    """Return an estimator that trains in no time."""
+    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
+    return of(**(defaults | {"hidden_layer_sizes": (16,)} | params))
+
+
 def name_of(estimator):
     """Return the name of its class, to label a test."""
     return type(estimator).__name__

@@ -4,18 +4,12 @@ import sys
 import warnings
 
 import pytest
+from estimators import quick
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdim import NoiseInjectedDIM
-
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
-
-
-def quick(**params):
-    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
-    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
 
 
 class Recorder:
@@ -88,6 +82,32 @@ def test_progress_bar_of_scikit_learn_shows_epochs(cancer, capsys, n_jobs):
     search.set_callbacks(bar).fit(cancer[0])
     shown = capsys.readouterr().out
     assert shown.count("NoiseInjectedDIM") >= 4 and "100%" in shown
+
+
+class Filing(Recorder):
+    """Write the tasks that end to a file, from whichever process."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_fit_task_end(self, estimator, context):
+        with self.path.open("a") as file:
+            file.write(f"{context.task_name} {context.task_id}\n")
+
+    def teardown(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_every_fit_of_a_search_tells_of_its_epochs(cancer, tmp_path, n_jobs):
+    path = tmp_path / "tasks"
+    steps = make_pipeline(StandardScaler(), quick().set_callbacks(Filing(path)))
+    grid = {"noiseinjecteddim__alpha": [0.1, 1.0]}
+    GridSearchCV(steps, grid, cv=2, n_jobs=n_jobs).fit(cancer[0])
+    told = path.read_text().splitlines()
+    n_fits = 2 * 2 + 1  # each in each split, and the best on all rows
+    epochs = ["epoch 0", "epoch 1", "epoch 2"]
+    assert [told.count(epoch) for epoch in epochs] == [n_fits] * 3
 
 
 def test_progress_bar_in_a_plain_fit_and_a_pipeline(cancer, capsys):

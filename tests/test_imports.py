@@ -25,6 +25,7 @@ LAYERS = [
     {"_callbacks", "_persistence", "_sklearn"},
     {"_validation"},
     {"_base"},
+    {"_training"},
     {"_parameters", "_samples"},
     {"_deep_infomax", "_noise_injected_dim"},
     {"_distances", "_normality", "_summaries"},

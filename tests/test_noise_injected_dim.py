@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from estimators import quick
 from scipy import sparse, stats
 from sklearn.datasets import load_digits
 from sklearn.ensemble import IsolationForest
@@ -22,11 +23,6 @@ from skdim import NoiseInjectedDIM, _model
 from skdim._network import NormMap
 from skdim._validation import check_labels
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
-
-
-def quick(**params):
-    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
-    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
 
 
 class TinyNet(torch.nn.Module):

@@ -401,6 +401,28 @@ def test_a_child_forked_while_a_thread_fits_computes_as_any_other():
 
 @pytest.mark.slow
 @needs_fork
+def test_a_child_that_imports_skdim_after_the_fork_does_not_hang():
+    code = f"""
+import multiprocessing, torch
+torch.set_num_threads(2)
+torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+
+def fit():
+    from sklearn.datasets import load_iris
+    from skdim import NoiseInjectedDIM
+    NoiseInjectedDIM(2, max_iter=2).fit(load_iris().data)
+
+child = multiprocessing.get_context("fork").Process(target=fit, daemon=True)
+child.start()
+child.join({LIMIT / 2})
+print(child.exitcode)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "0", run.stderr
+
+
+@pytest.mark.slow
+@needs_fork
 def test_threads_of_a_forked_child_fit_at_once_and_keep_their_number_of_threads():
     found = alone(fit_in_a_child_while_its_thread_fits)
     assert found is not None, "the child hangs"

@@ -12,18 +12,13 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from estimators import quick
 from scipy import stats
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdim import NoiseInjectedDIM, _persistence
-
-
-def quick(**params):
-    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
-    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
-
 
 KINDS = {
     "table": {},
@@ -143,11 +138,11 @@ def test_another_version_warns(cancer, monkeypatch):
 
 def test_a_damaged_file_is_refused(cancer):
     dim = quick().fit(cancer[0])
-    weights = dim._state["weights"]["network.encoder.1.weight"]
+    weights = dim._state["weights"]["network.encoder.2.weight"]
     saved = pickle.dumps(dim)
     at = saved.index(weights.tobytes()) + 5
     damaged = saved[:at] + bytes([saved[at] ^ 1]) + saved[at + 1 :]
-    with pytest.raises(ValueError, match="is damaged: its weights are not those"):
+    with pytest.raises(ValueError, match="is damaged: what was fitted is not"):
         pickle.loads(damaged)
 
 
@@ -162,6 +157,30 @@ def test_a_foreign_state_is_refused(state):
 )
 def test_a_state_with_other_contents_is_refused(cancer, fitted_state):
     state = quick().fit(cancer[0]).__getstate__() | {"_state": fitted_state}
+    with pytest.raises(ValueError, match="is damaged"):
+        NoiseInjectedDIM().__setstate__(state)
+
+
+CHANGES = {
+    "noise": lambda state: state["spec"].update(noise_scale=9.0),
+    "a name": lambda state: state["spec"].update(drawn=True),
+    "a batch": lambda state: state.update(batch_size=3),
+    "the stream": lambda state: state["stream"].update(n_remembered=1),
+    "a moment": lambda state: state["stream"]["moments"]["codes"][0].fill(1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_was_fitted_is_under_the_checksum(cancer, change):
+    state = copy.deepcopy(quick().fit(cancer[0]).__getstate__())
+    CHANGES[change](state["_state"])
+    with pytest.raises(ValueError, match="is damaged"):
+        NoiseInjectedDIM().__setstate__(state)
+
+
+def test_a_state_that_lost_what_was_fitted_is_refused(cancer):
+    state = quick().fit(cancer[0]).__getstate__()
+    del state["_state"]
     with pytest.raises(ValueError, match="is damaged"):
         NoiseInjectedDIM().__setstate__(state)
 

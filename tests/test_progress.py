@@ -3,15 +3,9 @@
 import sys
 
 import pytest
-
-from skdim import NoiseInjectedDIM
+from estimators import quick
 
 BARS = {"tqdm": "tqdm.auto", "rich": "rich.progress"}
-
-
-def quick(**params):
-    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
-    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
 
 
 def without(monkeypatch, *packages):

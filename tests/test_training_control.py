@@ -1,22 +1,23 @@
 """Warm start, streams, divergence, interrupts: nothing learned is lost."""
 
 import itertools
+import pickle
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from estimators import quick
 from sklearn.exceptions import ConvergenceWarning
 
-from skdim import NoiseInjectedDIM, _statistics, _trainer
+from skdim import _statistics, _trainer
 from skdim._descent import Descent
+from skdim._network import NormMap
+from skdim._process import uninterrupted
 from skdim._statistics import Memory
 from skdim.metrics import sample_floor, sliced_wasserstein_distance
-
-
-def quick(**params):
-    defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
-    return NoiseInjectedDIM(**(defaults | {"hidden_layer_sizes": (16,)} | params))
-
 
 # Of which information still rises at the end.
 SLOW = {"learning_rate_init": 1e-3, "batch_size": 128, "max_iter": 10}
@@ -63,6 +64,24 @@ def test_warm_start_keeps_training_an_own_encoder(digit_rows):
     first = list(dim.fit(digit_rows[0]).information_curve_)
     dim.fit(digit_rows[0])
     assert dim.information_curve_[10] > first[0] + 0.2
+
+
+def test_warm_start_keeps_no_map_of_norms_that_is_not_its_own(digit_rows, monkeypatch):
+    monkeypatch.setattr(NormMap, "fit_power", lambda self, z: self.power.fill_(0.7))
+    dim = quick(n_components=4, warm_start=True, max_iter=10).fit(digit_rows[0])
+    monkeypatch.setattr(NormMap, "fit_power", lambda *args: None)  # there is none now
+    codes = dim.fit(digit_rows[0]).transform(digit_rows[0])
+    assert dim._state["weights"]["network.norms.power"] == 1
+    np.testing.assert_allclose(codes.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(codes.std(0), 1, atol=1e-4)
+
+
+def test_warm_start_does_not_end_worse_than_it_began(digit_rows):
+    dim = quick(early_stopping=True, warm_start=True, max_iter=20).fit(digit_rows[0])
+    best, n_iter = max(dim.validation_information_curve_), dim.n_iter_
+    dim.set_params(learning_rate_init=1.0, alpha=0.0, max_iter=2).fit(digit_rows[0])
+    assert max(dim.validation_information_curve_[n_iter:]) < best - 0.5
+    assert dim.score(digit_rows[1]) > best - 0.3
 
 
 # Streams
@@ -118,8 +137,6 @@ def test_bad_scaling_is_named(digit_rows, scaling):
 
 
 def test_a_stream_is_reproducible_and_survives_a_pickle(digit_rows):
-    import pickle
-
     train, test = digit_rows
     one = quick().partial_fit(train[:300]).partial_fit(train[300:600])
     two = pickle.loads(pickle.dumps(quick().partial_fit(train[:300])))
@@ -166,6 +183,28 @@ def test_partial_fit_refuses_what_it_cannot_do(digit_rows):
             dim.partial_fit(bad)
     np.testing.assert_array_equal(dim.transform(train), codes)
     assert dim.n_iter_ == 1
+
+
+def test_a_small_first_part_does_not_set_the_size_of_batches(digit_rows):
+    small, whole = (quick().partial_fit(digit_rows[0][:n]) for n in (10, 1000))
+    assert small.batch_size_ == whole.batch_size_ == 256
+    assert small.noise_scale_ == whole.noise_scale_
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_components": 3}, "ask for another: .*n_components"),
+        ({"local_weight": 1.0, "critic": "bilinear"}, "another: critic, local_weight"),
+        ({"learning_rate_init": -1}, "'learning_rate_init' parameter"),
+    ],
+)
+def test_a_part_asks_for_no_other_model(digit_rows, changes, message):
+    dim = quick().partial_fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+    with pytest.raises(ValueError, match=message):
+        dim.set_params(**changes).partial_fit(digit_rows[0])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
 
 
 # Divergence
@@ -237,16 +276,37 @@ def test_views_that_turn_bad_are_blamed_not_the_learning_rate(digit_rows):
         quick(views=view, batch_size=32).fit(digit_rows[0])
 
 
+def test_information_that_is_no_number_is_survived_once(digit_rows, monkeypatch):
+    calls, validate = itertools.count(), _trainer._validate
+    bad = {2}
+
+    def spoiled(*args):
+        return float("nan") if next(calls) in bad else validate(*args)
+
+    monkeypatch.setattr(_trainer, "_validate", spoiled)
+    with pytest.warns(ConvergenceWarning, match="last finite weights"):
+        dim = quick(early_stopping=True).fit(digit_rows[0])
+    assert np.isfinite(dim.validation_information_curve_).all() and dim.n_iter_ == 3
+    bad |= {6, 7}
+    with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
+        dim.fit(digit_rows[0])
+
+
+def test_a_decay_of_more_than_all_is_refused(digit_rows):
+    with pytest.raises(ValueError, match=r"at most 1\. Got 0\.5 times 3"):
+        quick(learning_rate_init=0.5, alpha=3).fit(digit_rows[0])
+
+
 # Interrupts
 
 
 def interrupt(monkeypatch, module, name, call):
-    """Raise KeyboardInterrupt in this call of a function."""
+    """Press Ctrl-C in this call of a function."""
     calls, function = itertools.count(), getattr(module, name)
 
     def interrupted(*args, **kwargs):
         if next(calls) == call:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return function(*args, **kwargs)
 
     monkeypatch.setattr(module, name, interrupted)
@@ -284,11 +344,86 @@ def test_an_interrupted_fit_returns_to_the_best_epoch(digit_rows, monkeypatch):
 
     def note(self, value, model):
         keep(self, value, model)
-        best.append(self.best_state["network.encoder.1.weight"].numpy().copy())
+        best.append(self.best_state["network.encoder.2.weight"].numpy().copy())
 
     monkeypatch.setattr(_trainer._Monitor, "keep_if_best", note)
     with pytest.warns(ConvergenceWarning, match="interrupted after 7 of 30"):
         dim.fit(digit_rows[0])
     np.testing.assert_array_equal(
-        dim._state["weights"]["network.encoder.1.weight"], best[-1]
+        dim._state["weights"]["network.encoder.2.weight"], best[-1]
     )
+
+
+@pytest.mark.parametrize("name", ["finalize", "information"])
+def test_an_interrupt_while_a_callback_looks_ends_training(
+    digit_rows, monkeypatch, name
+):
+    pytest.importorskip("sklearn.callback")
+    interrupt(monkeypatch, _trainer, name, 0)
+    dim = quick(max_iter=6).set_callbacks(Looking())
+    with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 6"):
+        dim.fit(digit_rows[0])
+    assert np.isfinite(dim.transform(digit_rows[1])).all()
+
+
+class Looking:
+    """A callback that asks for the fitted estimator after every epoch."""
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+
+def test_an_interrupted_average_leaves_batch_norm_as_it_was(digit_rows, monkeypatch):
+    def build(input_shape, n_components):
+        norm = torch.nn.BatchNorm1d(n_components, momentum=0.2)
+        return torch.nn.Sequential(torch.nn.Linear(*input_shape, n_components), norm)
+
+    interrupt(monkeypatch, _statistics, "_moments", 0)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        dim = quick(encoder=build).fit(digit_rows[0])
+    assert dim._state["spec"]["network"]["encoder"][1].momentum == 0.2
+
+
+IMPORTING = """
+import os, signal, threading, time
+from sklearn.datasets import load_iris
+from skdim import NoiseInjectedDIM
+X = load_iris().data
+threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    NoiseInjectedDIM(2, max_iter=1).fit(X)
+    time.sleep(3)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+NoiseInjectedDIM(2, max_iter=1).fit(X)
+print("fitted")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.1, 0.4])
+def test_an_interrupt_while_torch_is_imported_breaks_nothing(delay):
+    command = [sys.executable, "-c", IMPORTING.format(delay=delay)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.stdout.split() == ["interrupted", "fitted"], run.stderr
+
+
+def test_ctrl_c_is_held_back_and_then_raised():
+    handler = signal.getsignal(signal.SIGINT)
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+    assert done and signal.getsignal(signal.SIGINT) is handler
+    with uninterrupted(raises=False) as held:
+        signal.raise_signal(signal.SIGINT)
+    assert held.was_interrupted and signal.getsignal(signal.SIGINT) is handler

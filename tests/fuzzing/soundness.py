@@ -29,19 +29,24 @@ OWN = [Path(package.__file__).parent for package in (skdim, sklearn)]
 
 
 def outcome(case):
-    """Fit the case and check all that must hold; return "fitted" or "refused: ..."."""
+    """Fit the case and check all that must hold.
+
+    Returns "fitted", "diverged" or "refused: ..." with the kind of error.
+    """
     X, y, dim = case.build()
     before = fingerprint(X)
     with quiet(), counted_steps() as steps:
         try:
-            dim.fit(X, y)
+            getattr(dim, case.method)(X, y)
         except (ValueError, TypeError) as error:
             check_refused(error, steps)
             check_unfitted(dim)
             assert fingerprint(X) == before, "fit changed X"
+            if is_divergence(error):
+                return "diverged"
             return f"refused: {type(error).__name__}"
         assert fingerprint(X) == before, "fit changed X"
-        check_fitted(dim, X, y)
+        check_fitted(dim, X, y, case.method)
         assert fingerprint(X) == before, "transform changed X"
     return "fitted"
 
@@ -89,8 +94,13 @@ def check_refused(error, steps):
     is_raised = line.lstrip().startswith("raise ") or path.is_relative_to(OWN[1])
     assert is_raised, f"raw error at {place}"
     assert str(error).strip(), f"no message at {place}"
-    diverged = str(error).startswith("Training diverged")
-    assert diverged or not steps, f"refused after {len(steps)} steps at {place}"
+    assert is_divergence(error) or not steps, (
+        f"refused after {len(steps)} steps at {place}"
+    )
+
+
+def is_divergence(error):
+    return str(error).startswith("Training diverged")
 
 
 def check_unfitted(dim):
@@ -104,7 +114,7 @@ def check_unfitted(dim):
     raise AssertionError("fitted after an error")
 
 
-def check_fitted(dim, X, y):
+def check_fitted(dim, X, y, method):
     codes = dim.transform(X)
     check_codes(codes, dim, X)
     unseen = far(X)
@@ -113,7 +123,7 @@ def check_fitted(dim, X, y):
     again = {
         "a second transform": dim,
         "a pickled copy": pickle.loads(pickle.dumps(dim)),
-        "a clone fitted again": clone(dim).fit(X, y),
+        "a clone fitted again": getattr(clone(dim), method)(X, y),
     }
     for name, other in again.items():
         assert np.array_equal(other.transform(X), codes), f"{name} gives other codes"

@@ -210,6 +210,7 @@ class Case:
     y: str = "none"
     params: dict = field(default_factory=dict)
     estimator: str = "NoiseInjectedDIM"
+    method: str = "fit"  # or "partial_fit"
 
     def build(self):
         """Return X, y and an estimator."""
@@ -253,6 +254,7 @@ def labels(is_supervised):
     return mostly if is_supervised else some("none") | mostly
 
 
+METHODS = some("fit", "fit", "fit", "partial_fit")
 TABLES = st.tuples(n_rows(40), st.integers(1, 8))
 SIZES = st.integers(1, 8)
 CHANNELS_LAST = st.tuples(n_rows(20), SIZES, SIZES, st.integers(1, 5))
@@ -266,7 +268,7 @@ def table_cases(draw):
     estimator = draw(st.sampled_from(list(CLASSES)))
     params = draw(parameters(names_of(estimator), is_image=False))
     y = draw(labels(params["supervised"] is True))
-    return Case(draw(data(shapes)), y, params, estimator)
+    return Case(draw(data(shapes)), y, params, estimator, draw(METHODS))
 
 
 @st.composite
@@ -281,7 +283,7 @@ def image_cases(draw):
         if draw(st.booleans()):
             shape = (shape[0], int(np.prod(shape[1:])))
     y = draw(labels(params["supervised"] is True))
-    return Case(draw(data(st.just(shape))), y, params, estimator)
+    return Case(draw(data(st.just(shape))), y, params, estimator, draw(METHODS))
 
 
 def cases():
