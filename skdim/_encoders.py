@@ -99,10 +99,12 @@ def convolutional(
     return nn.Sequential(stages, hidden, linear(_N_DENSE, n_components, generator))
 
 
-def feature_shape(encoder: nn.Sequential) -> tuple[int, int]:
+def feature_shape(
+    encoder: nn.Sequential, input_shape: tuple[int, ...]
+) -> tuple[int, int]:
     """Return numbers of channels and of positions of a convolutional encoder's map."""
     stages, hidden, _ = encoder
-    n_channels = stages[-2].num_features
+    n_channels = stages[-2].num_features if len(stages) else input_shape[0]
     return n_channels, hidden[1].in_features // n_channels
 
 

@@ -398,7 +398,7 @@ class Network(nn.Module):
         self.norms = NormMap(spec.n_components) if spec.draws_in else None
         self.standardizer = None
         if spec.output_layer != "code":
-            self.standardizer = Standardizer(_width(encoder, spec.output_layer))
+            self.standardizer = Standardizer(_width(encoder, spec))
 
     @property
     def n_outputs(self) -> int:
@@ -446,10 +446,10 @@ def _normalizer(spec: NetworkSpec) -> nn.Module:
     return Normalizer(spec.n_components, spec.whiten, spec.shrinkage)
 
 
-def _width(encoder: nn.Module, layer: str) -> int:
-    """Return the number of columns of a layer of a built-in encoder."""
-    if layer == "features":
-        return math.prod(feature_shape(encoder))
+def _width(encoder: nn.Module, spec: NetworkSpec) -> int:
+    """Return the number of columns of the layer that a built-in encoder puts out."""
+    if spec.output_layer == "features":
+        return math.prod(feature_shape(encoder, spec.input_shape))
     return encoder[2].in_features
 
 

@@ -370,7 +370,7 @@ def _feature_term(
 ) -> FeatureTerm:
     n_inputs, groups = math.prod(spec.network.row_shape), None
     if spec.network.encoder == "conv":
-        shape = feature_shape(encoder)
+        shape = feature_shape(encoder, spec.network.input_shape)
     elif is_local:
         groups = ColumnGroups(n_inputs, generator)
         shape = groups.n_channels, groups.n_positions
