@@ -41,12 +41,14 @@ class DeepInfoMax(CommonParameters):
 
     global_weight : float, default=0.0
         Weight of the information between the code and all features together; the
-        paper's alpha.
+        paper's alpha.  In tables, and with an encoder of your own, features are the
+        inputs.
 
     local_weight : float, default=1.0
         Weight of the information between the code and the features at each position,
         averaged over positions; the paper's beta.  Positions are those of the map of
-        features of "conv"; in tables, groups of columns that stand together.
+        features of "conv"; in tables, groups of columns that stand together.  For
+        images it needs ``encoder="conv"``.
 
     prior_weight : float, default=0.1
         Weight of the adversarial match to the prior; the paper's gamma.  0 leaves
@@ -323,7 +325,7 @@ class DeepInfoMax(CommonParameters):
                 "DeepInfoMax needs information to maximise. Got global_weight=0 and "
                 "local_weight=0; set one of them above 0."
             )
-        self._check_features(network, ["global_weight", "local_weight"])
+        self._check_positions(network)
         return ModelSpec(
             network=replace(network, normalizes=False),
             noise_distribution=self.prior,

@@ -123,7 +123,6 @@ class InfoMax(nn.Module):
             seen or [sent],
             codes if alike else sent,
             features[1:] or features,
-            sides[1:] or sides,
         )
 
     def _side(

@@ -413,7 +413,13 @@ class Network(nn.Module):
         return self.encoder(inputs.to(dtype))
 
     def features_and_output(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what a built-in encoder makes first, and its output."""
+        """Return what the encoder makes first, and its output.
+
+        Of an encoder of the user's, that is the inputs themselves.
+        """
+        if self.is_own_encoder:
+            outputs = self.encode(inputs)
+            return inputs.flatten(1).to(outputs.dtype), outputs
         features = self.encoder[0](inputs.to(self.normalizer.mean.dtype))
         return features, self.encoder[2](self.encoder[1](features))
 

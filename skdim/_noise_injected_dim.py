@@ -96,8 +96,8 @@ default="infonce"
     local_weight : float, default=0.0
         Weight of local information: that between the noisy code and the features of
         the encoder at each position of an image, or of each group of columns that
-        stand together in a table, averaged over positions [2]_.  It needs a built-in
-        encoder, for images "conv".
+        stand together in a table, averaged over positions [2]_.  For images it needs
+        ``encoder="conv"``.
 
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, as far as so
@@ -402,7 +402,7 @@ default="infonce"
         from ._spec import ModelSpec
 
         network = self._resolve_network(row_shape, channels_first)
-        self._check_features(network, ["local_weight"])
+        self._check_positions(network)
         views = self._resolve_views(network)
         noise_distribution, noise_scale = self._resolve_noise(
             batch_size, views, network.is_image

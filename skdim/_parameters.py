@@ -235,21 +235,13 @@ class CommonParameters(TrainedInfoMax):
         """Return whether training was to stop by itself and did not."""
         return config.tol is not None and self.tol is not None and not result.stopped
 
-    def _check_features(self, network, names):
-        """Raise if weights of these names ask for features that there are none of."""
-        asked = [name for name in names if getattr(self, name)]
-        if not asked:
-            return
-        if network.is_own_encoder:
-            raise ValueError(
-                f"{asked[0]} above 0 needs a built-in encoder, whose features are "
-                f"known. Got one of your own instead; set it to 0, or use another "
-                f"encoder."
-            )
-        if "local_weight" in asked and network.is_image and network.encoder != "conv":
+    def _check_positions(self, network):
+        """Raise if there are no positions that local information could be of."""
+        if self.local_weight and network.is_image and network.encoder != "conv":
             raise ValueError(
                 f"local_weight above 0 needs encoder='conv' for images, whose features "
-                f"keep their positions. Got {network.encoder!r} instead."
+                f"keep their positions. Got {self.encoder!r} instead; set it to 0, or "
+                f"use encoder='conv'."
             )
 
     def _doubts(self, config, result):

@@ -307,7 +307,8 @@ def last_step(estimator):
     last = estimator
     while isinstance(last, Pipeline):
         last = last[-1]
-    if not isinstance(last, BaseInfoMax):
+    has_law = hasattr(last, "output_distribution_") or isinstance(last, BaseInfoMax)
+    if not has_law:
         raise ValueError(
             f"The estimator must be one of skdim, such as NoiseInjectedDIM, or a "
             f"Pipeline that ends in one, but got {type(last).__name__}; pass the steps "

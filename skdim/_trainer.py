@@ -84,8 +84,9 @@ def train(
             if descent.n_done == 0:
                 raise
             result.interrupted = True
+            with uninterrupted(raises=False):
+                descent.rescue()
     with uninterrupted(raises=False) as held:
-        descent.rescue()
         settle(model, config, source, generator, result)
     result.interrupted |= held.was_interrupted
     return result

@@ -19,8 +19,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdim import NoiseInjectedDIM, _model
+from skdim import NoiseInjectedDIM
+from skdim._channels import CHANNELS
 from skdim._network import NormMap
+from skdim._terms import SlicedTerm
 from skdim._validation import check_labels
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
@@ -428,7 +430,7 @@ def test_divergence_is_an_error_and_leaves_a_fitted_estimator(digit_rows):
     codes = dim.transform(test)
     for views in ("auto", None):  # without and with whitening
         with pytest.raises(ValueError, match="Training diverged"):
-            dim.set_params(learning_rate_init=1e30, views=views).fit(train)
+            dim.set_params(learning_rate_init=1e30, alpha=0, views=views).fit(train)
     np.testing.assert_array_equal(dim.transform(test), codes)
 
 
@@ -733,9 +735,9 @@ def test_sliced_weight_brings_the_slices_closer(digit_images, noise):
 
 def test_noise_of_images_is_drawn_several_times(digit_images, digit_rows, monkeypatch):
     drawn = []
-    noise = _model.CHANNELS["normal"].noise
+    noise = CHANNELS["normal"].noise
     monkeypatch.setattr(
-        _model.CHANNELS["normal"],
+        CHANNELS["normal"],
         "noise",
         lambda *args: drawn.append(0) or noise(*args),
     )
@@ -753,11 +755,11 @@ def test_sliced_weight_brings_the_norms_closer(digit_images, monkeypatch):
     monkeypatch.setattr(NormMap, "fit_power", lambda *args: None)
 
     def off(share):
-        monkeypatch.setattr(_model, "_RADIAL_SHARE", share)
+        monkeypatch.setattr(SlicedTerm, "radial_share", share)
         dim = quick(n_components=32, max_iter=20, sliced_weight=50.0)
         return abs(norm_spread(dim.fit(train).transform(test)) - 1)
 
-    assert off(_model._RADIAL_SHARE) < 0.8 * off(0.0)
+    assert off(SlicedTerm.radial_share) < 0.8 * off(0.0)
 
 
 def test_norms_of_many_components_are_drawn_in_where_there_are_views(

@@ -19,8 +19,8 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=generator(seed))
 
 
-def encoded(codes, features=None, inputs=None):
-    return Encoded(codes, [codes], codes, [features], [inputs])
+def encoded(codes, features=None):
+    return Encoded(codes, [codes], codes, [features])
 
 
 def feature_term(is_local, shape, n_components=2, critic="separable", **kwargs):
@@ -88,19 +88,19 @@ def test_information_of_features_of_a_gaussian_pair_is_learned(is_local, critic)
 def test_local_term_draws_positions_where_there_are_many():
     term = feature_term(True, (3, 100))
     features = normal(5, 3, 10, 10)
-    chosen = term._chosen(features, None, generator())
+    chosen = term._chosen(features, generator())
     assert chosen.shape == (16, 5, 3)
     every = features.flatten(2).permute(2, 0, 1)
     found = [(every == part).all((1, 2)).nonzero().item() for part in chosen]
     assert len(set(found)) == 16
-    other = term._chosen(features, None, generator(1))
+    other = term._chosen(features, generator(1))
     assert not torch.equal(chosen, other)
 
 
 def test_global_term_takes_features_whole_and_local_at_positions():
     features = normal(5, 3, 2, 2)
-    whole = feature_term(False, (3, 4))._chosen(features, None, generator())
-    at_each = feature_term(True, (3, 4))._chosen(features, None, generator())
+    whole = feature_term(False, (3, 4))._chosen(features, generator())
+    at_each = feature_term(True, (3, 4))._chosen(features, generator())
     assert whole.shape == (5, 12) and at_each.shape == (4, 5, 3)
     torch.testing.assert_close(at_each[1], features[:, :, 0, 1])
 

@@ -1,0 +1,210 @@
+"""DeepInfoMax, and local information in NoiseInjectedDIM, as their users see them."""
+
+import numpy as np
+import pytest
+import torch
+from estimators import quick
+
+from skdim import DeepInfoMax, NoiseInjectedDIM
+from skdim.metrics import capacity_share_score, match_score
+
+
+def deep(**params):
+    return quick(DeepInfoMax, **params)
+
+
+SMALL_CONV = {"hidden_layer_sizes": (8, 16)}
+
+
+# The prior
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("prior", "most"), [("normal", 2.0), ("uniform", 3.0)])
+def test_the_discriminator_holds_unseen_codes_to_the_prior(digit_rows, prior, most):
+    train, test = digit_rows
+    settings = {"n_components": 4, "max_iter": 60, "hidden_layer_sizes": "auto"}
+    held, free = (
+        deep(prior=prior, prior_weight=weight, **settings).fit(train)
+        for weight in (0.1, 0.0)
+    )
+    assert -match_score(held, test) < most
+    assert match_score(held, test) > match_score(free, test) + 1
+    codes = held.transform(test)
+    if prior == "uniform":
+        assert 0 <= codes.min() and codes.max() <= 1
+    else:
+        assert abs(codes.mean()) < 0.2 and abs(codes.std() - 1) < 0.2
+
+
+def test_codes_are_not_normalised(digit_rows):
+    dim = deep(prior="normal", prior_weight=0).fit(digit_rows[0])
+    codes = dim.transform(digit_rows[0])
+    assert (abs(codes.mean(0)) > 1e-2).any() and (abs(codes.std(0) - 1) > 1e-2).all()
+    assert dim.output_distribution_ == "normal"
+
+
+# Information
+
+
+@pytest.mark.parametrize("preset", DeepInfoMax.PRESETS)
+@pytest.mark.parametrize("objective", ["jsd", "infonce", "dv"])
+def test_presets_learn_information(digit_rows, preset, objective):
+    weights = DeepInfoMax.PRESETS[preset]
+    dim = deep(objective=objective, max_iter=20, **weights).fit(digit_rows[0])
+    assert dim.information_curve_[-1] > dim.information_curve_[0] + 0.2
+    assert dim.score(digit_rows[1]) > 0.3
+
+
+def test_score_is_the_mean_of_the_terms_by_their_weights(digit_rows):
+    train, test = digit_rows
+    both = deep(global_weight=3.0, local_weight=1.0).fit(train)
+    spec = both._state["spec"]
+    scores = {}
+    for name in ("global", "local"):
+        other = {"global": "local", "local": "global"}[name]
+        spec[f"{other}_weight"], kept = 1e-12, spec[f"{other}_weight"]
+        scores[name] = both.score(test)
+        spec[f"{other}_weight"] = kept
+    expected = 0.75 * scores["global"] + 0.25 * scores["local"]
+    assert both.score(test) == pytest.approx(expected, abs=1e-4)
+
+
+def test_views_and_classes_share_less_than_a_row_with_itself(digits_by_class):
+    X_train, X_test, y_train, y_test = digits_by_class
+    settings = {"max_iter": 30, "objective": "infonce", "n_components": 4}
+    pairs = ({}, {"views": "jitter", "view_strength": 1.5}, {"supervised": True})
+    alone, views, classes = (
+        deep(**settings, **pair).fit(X_train, y_train).score(X_test, y_test)
+        for pair in pairs
+    )
+    assert 0.1 < views < alone - 0.2
+    assert 0.3 < classes < alone - 0.1
+    assert classes < np.log(10) + 0.1  # no more than which of ten classes it is
+
+
+@pytest.mark.parametrize("of", [DeepInfoMax, NoiseInjectedDIM])
+@pytest.mark.parametrize("critic", ["separable", "bilinear", "concatenated"])
+def test_every_parameter_gets_a_gradient_and_moves(digit_images, of, critic):
+    own = {"critic": critic} if of is DeepInfoMax else {"local_weight": 1.0}
+    if of is DeepInfoMax:
+        own |= {"global_weight": 1.0}
+    settings = own | SMALL_CONV | {"warm_start": True, "max_iter": 1}
+    dim = quick(of, **settings).fit(digit_images[0])
+    before = dim._state["weights"]
+    dim.fit(digit_images[0])
+    for name, value in dim._state["weights"].items():
+        if name.endswith(("weight", "bias", "offset")) or ".squares" in name:
+            assert (value != before[name]).any(), name
+    assert any(name.startswith("terms.local.critic") for name in before)
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("of", [DeepInfoMax, NoiseInjectedDIM])
+@pytest.mark.parametrize(
+    ("layer", "n_outputs"), [("hidden", 256), ("features", 16 * 4 * 4)]
+)
+def test_layers_below_the_code_are_standardised(digit_images, of, layer, n_outputs):
+    dim = quick(of, output_layer=layer, **SMALL_CONV).fit(digit_images[0])
+    codes = dim.transform(digit_images[0])
+    assert codes.shape == (len(digit_images[0]), n_outputs)
+    assert len(dim.get_feature_names_out()) == n_outputs
+    varies = codes.std(0) > 0
+    np.testing.assert_allclose(codes[:, varies].std(0), 1, atol=1e-3)
+    np.testing.assert_allclose(codes.mean(0), 0, atol=1e-3)
+    assert dim.output_distribution_ is None
+
+
+def test_features_keep_their_place():
+    # A bright spot moves to the right: so does what is bright in the map.
+    images = np.zeros((200, 8, 8, 1), dtype="float32")
+    rng = np.random.default_rng(0)
+    columns = rng.integers(8, size=200)
+    images[np.arange(200), rng.integers(8, size=200), columns] = 9
+    dim = deep(output_layer="features", hidden_layer_sizes=(4,), max_iter=1)
+    maps = dim.fit_transform(images).reshape(200, 4, 8, 8)
+    place = np.square(maps).mean((1, 2)).argmax(1)
+    assert (abs(place - columns) <= 1).mean() > 0.95
+
+
+# Streams and stopping
+
+
+def test_a_stream_keeps_the_discriminator(digit_rows):
+    train, test = digit_rows
+    dim = deep(prior="normal", n_components=4, hidden_layer_sizes="auto")
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        dim.partial_fit(train[rng.permutation(len(train))[:512]])
+    assert -match_score(dim, test) < 3
+    assert dim.information_curve_[-1] > dim.information_curve_[0] + 0.5
+
+
+def test_early_stopping_watches_held_out_information(digit_rows):
+    dim = deep(early_stopping=True, max_iter=40, learning_rate_init=0.02)
+    dim.fit(digit_rows[0])
+    assert len(dim.validation_information_curve_) == dim.n_iter_ <= 40
+    assert max(dim.validation_information_curve_) > 0.5
+
+
+# Local information through the noisy channel
+
+
+def test_local_information_leaves_the_law_as_it_is(digit_images):
+    train, test = digit_images
+    settings = {"n_components": 4, "max_iter": 20, "hidden_layer_sizes": (8, 16)}
+    plain, local = (
+        quick(local_weight=weight, **settings).fit(train) for weight in (0.0, 0.3)
+    )
+    assert match_score(local, test) > match_score(plain, test) - 0.4
+    assert local.score(test) < local.capacity_
+    assert (local.transform(test) != plain.transform(test)).any()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (deep(local_weight=0), "Got global_weight=0 and local_weight=0"),
+        (deep(output_layer="features"), "needs encoder='conv'"),
+        (deep(objective="agreement"), "'objective' parameter"),
+        (deep(critic="channel"), "'critic' parameter"),
+        (deep(prior="cauchy"), "'prior' parameter"),
+    ],
+)
+def test_what_makes_no_sense_is_named(digit_rows, estimator, message):
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(digit_rows[0])
+    assert not hasattr(estimator, "n_features_in_")
+
+
+def own_encoder(input_shape, n_components):
+    n_inputs = int(np.prod(input_shape))
+    layer = torch.nn.Linear(n_inputs, n_components)
+    return torch.nn.Sequential(torch.nn.Flatten(), layer)
+
+
+@pytest.mark.parametrize("preset", DeepInfoMax.PRESETS)
+def test_own_encoders_of_tables_have_both_terms(digit_rows, preset):
+    weights = DeepInfoMax.PRESETS[preset]
+    dim = deep(encoder=own_encoder, max_iter=20, **weights).fit(digit_rows[0])
+    assert dim.information_curve_[-1] > dim.information_curve_[0] + 0.2
+
+
+def test_positions_of_images_need_a_map(digit_images):
+    with pytest.raises(ValueError, match="needs encoder='conv' for images"):
+        deep(encoder=own_encoder).fit(digit_images[0])
+    with pytest.raises(ValueError, match="needs encoder='conv' for images"):
+        deep(encoder="mlp").fit(digit_images[0])
+    weights = DeepInfoMax.PRESETS["global"]
+    assert deep(encoder="mlp", **weights).fit(digit_images[0]).score(digit_images[1])
+
+
+def test_there_is_no_share_of_a_capacity(digit_rows):
+    dim = deep().fit(digit_rows[0])
+    with pytest.raises(ValueError, match="needs an estimator with a noisy channel"):
+        capacity_share_score(dim, digit_rows[1])
