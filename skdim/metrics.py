@@ -8,6 +8,7 @@ given as ``scoring`` to the model selection of scikit-learn.
 """
 
 from ._capacity import channel_capacity
+from ._dependence import neural_dependency_measure, neural_mutual_information
 from ._distances import (
     epps_pulley_distance,
     kolmogorov_smirnov_distance,
@@ -33,6 +34,8 @@ __all__ = [
     "henze_zirkler_test",
     "kolmogorov_smirnov_distance",
     "match_score",
+    "neural_dependency_measure",
+    "neural_mutual_information",
     "norm_distance",
     "norm_spread",
     "reference_information",

@@ -14,7 +14,7 @@ PACKAGE = Path(skdim.__file__).parent
 LAYERS = [
     {"_capacity", "_laws", "_process", "_progress", "_rows", "_version"},
     {"_channels", "_objectives", "_encoders", "_runtime", "_slices", "_views"},
-    {"_critics", "_network", "_source"},
+    {"_critics", "_divergence", "_network", "_source"},
     {"_spec"},
     {"_terms"},
     {"_model"},
@@ -28,7 +28,7 @@ LAYERS = [
     {"_training"},
     {"_parameters", "_samples"},
     {"_deep_infomax", "_noise_injected_dim"},
-    {"_distances", "_normality", "_summaries"},
+    {"_dependence", "_distances", "_normality", "_summaries"},
     {"_scorers"},
     {"_display", "metrics"},
     {"__init__"},

@@ -2,6 +2,7 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from skdim import metrics
@@ -232,3 +233,65 @@ def test_a_floor_needs_a_size(name):
     sizes = {"n_samples": 10, "n_components": 2, "n_draws": 2} | {name: 0}
     with pytest.raises(ValueError, match=f"'{name}' parameter must be an integer"):
         metrics.sample_floor(metrics.norm_spread, **sizes)
+
+
+# Dependence by a network
+
+
+def equicorrelated(n, d, rho):
+    """Return rows of correlated normal columns, and their total correlation."""
+    covariance = np.full((d, d), rho) + (1 - rho) * np.eye(d)
+    rng = np.random.default_rng(0)
+    rows = rng.multivariate_normal(np.zeros(d), covariance, size=n)
+    return rows, -0.5 * np.linalg.slogdet(covariance)[1]
+
+
+@pytest.mark.parametrize(("d", "rho"), [(1, 0), (2, 0), (8, 0), (2, 0.9), (4, 0.5)])
+def test_dependency_measure_is_the_total_correlation_of_normal_rows(d, rho):
+    rows, expected = equicorrelated(4000, d, rho)
+    found = metrics.neural_dependency_measure(100 * rows + 5, n_steps=500)
+    assert found == pytest.approx(expected, abs=0.08)
+
+
+def test_dependency_measure_sees_what_ranks_do_not():
+    # Signs that multiply to 1: any two are independent, the three carry ln 2.
+    rng = np.random.default_rng(0)
+    rows = abs(rng.normal(size=(4000, 3))) * rng.choice([-1, 1], size=(4000, 3))
+    rows[:, 2] = abs(rows[:, 2]) * np.sign(rows[:, 0] * rows[:, 1])
+    assert metrics.total_correlation(rows) < 0.01
+    found = metrics.neural_dependency_measure(rows)
+    assert found == pytest.approx(np.log(2), abs=0.15)
+
+
+@pytest.mark.parametrize(("d", "noise"), [(1, 1.0), (1, 0.3), (4, 1.0)])
+def test_neural_information_is_that_of_a_normal_channel(d, noise):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4000, d))
+    Z = X + noise * rng.normal(size=(4000, d))
+    found = metrics.neural_mutual_information(X, Z, n_steps=500)
+    assert found == pytest.approx(metrics.channel_capacity(noise, d), abs=0.15)
+    shuffled = metrics.neural_mutual_information(X, Z[::-1], n_steps=200)
+    assert shuffled == pytest.approx(0, abs=0.1)
+
+
+def test_networks_are_repeatable_and_leave_generators_alone():
+    rows, _ = equicorrelated(300, 2, 0.5)
+    before = torch.random.get_rng_state()
+    one, two = (metrics.neural_dependency_measure(rows, n_steps=50) for _ in range(2))
+    assert one == two
+    assert metrics.neural_dependency_measure(rows, n_steps=50, random_state=1) != one
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda Z: metrics.neural_dependency_measure(Z[:10]), "at least 50 rows"),
+        (lambda Z: metrics.neural_dependency_measure(Z, n_steps=0), "'n_steps'"),
+        (lambda Z: metrics.neural_mutual_information(Z, Z[1:]), "same number of rows"),
+        (lambda Z: metrics.neural_mutual_information(Z, Z / 0), "NaN or infinity"),
+    ],
+)
+def test_networks_refuse_what_they_cannot_measure(call, message):
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=message):
+        call(np.random.default_rng(0).normal(size=(60, 2)))
