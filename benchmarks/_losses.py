@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skdim._channels import NormalChannel
-from skdim._critics import CRITICS
+from skdim._critics import LEARNED
 from skdim._objectives import infonce
 
 
@@ -79,9 +78,7 @@ class DeepInfoMax(nn.Module):
     def __init__(self, n_components, match=None, weight=0.0):
         super().__init__()
         generator = torch.Generator().manual_seed(torch.initial_seed())
-        self.critic = CRITICS["separable"](
-            NormalChannel(1.0), n_components, True, generator
-        )
+        self.critic = LEARNED["separable"](n_components, n_components, generator)
         self.match, self.weight = match, weight
 
     def forward(self, a, b):

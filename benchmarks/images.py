@@ -27,7 +27,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from skdim import NoiseInjectedDIM
 from skdim._model import InfoMax, make_source
 from skdim._network import Network
-from skdim._runtime import batches, sandbox, seeded_generator, take
+from skdim._rows import batches
+from skdim._runtime import sandbox, seeded_generator, take
 from skdim._statistics import finalize
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
@@ -121,38 +122,64 @@ def load(folder, name, held_out):
 
 def trained(method, setting, case, images, seed):
     """Train one method; return its network."""
-    is_ours = method == OURS
-    own = setting if is_ours else {}
+    if method != OURS:
+        return trained_by(
+            PEERS[method][0](case.n_components, setting), case, images, seed
+        )
+    model, config, source, generators = prepared(case, images, seed, SIZES, setting)
+    minimize(
+        lambda index: -model(source, index, generators[1]).objective,
+        *(model, None, source, case, generators),
+    )
+    finalize(model, config, source, generators[0])
+    return model.network
+
+
+def trained_by(loss, case, images, seed, sizes=SIZES):
+    """Train our encoder by the loss of a peer on two views; return its network."""
+    model, config, source, generators = prepared(case, images, seed, sizes)
+
+    def loss_of_batch(index):
+        views = [model._side(source, index, generators[1]) for _ in range(2)]
+        return loss(*model.network.encode(torch.cat(views)).chunk(2))
+
+    minimize(loss_of_batch, model, loss, source, case, generators)
+    finalize(model, config, source, generators[0])
+    return model.network
+
+
+def prepared(case, images, seed, sizes, setting=None):
+    """Return model, configuration, batches and generators of a training.
+
+    Without a setting of ours, nothing that ours does to its own codes is done.
+    """
     estimator = NoiseInjectedDIM(
         case.n_components,
-        hidden_layer_sizes=SIZES,
+        hidden_layer_sizes=sizes,
         batch_size=case.batch_size,
         max_iter=case.steps // (len(images) // case.batch_size),
         learning_rate_init=RATE,
         alpha=WEIGHT_DECAY,
-        **own,
+        **(setting or {}),
     )
-    config = estimator._resolve(len(images), images.shape[1:], False, seed)
     rows = images.reshape(len(images), -1)
+    estimator.n_features_in_ = rows.shape[1]
+    config = estimator._resolve(len(images), images.shape[1:], seed)
     torch.manual_seed(seed)
-    generator, noise = seeded_generator(seed), seeded_generator(seed + 1)
+    generators = seeded_generator(seed), seeded_generator(seed + 1)
     spec = config.model
-    if not is_ours:  # nothing that ours does to its own codes
+    if setting is None:
         plain = replace(spec.network, whiten=False, draws_in=False)
         spec = replace(spec, network=plain)
-    model = InfoMax(spec, generator)
+    model = InfoMax(spec, generators[0])
     model.network.input.fit(rows)
     model.network.input.float()
     source = make_source(model, rows, seed, config.device)
-    loss = None if is_ours else PEERS[method][0](case.n_components, setting)
-    optimize(model, loss, source, case, (generator, noise))
-    finalize(model, config, source, generator)
-    return model.network
+    return model, config, source, generators
 
 
-def optimize(model, loss, source, case, generators):
-    """Take the steps: ours if ``loss`` is None."""
-    generator, noise = generators
+def minimize(loss_of_batch, model, loss, source, case, generators):
+    """Take the steps that make a loss small, which may have weights of its own."""
     groups = [{"params": list(model.parameters())}]
     if isinstance(loss, torch.nn.Module):
         groups.append({"params": list(loss.parameters()), "weight_decay": 0})
@@ -161,12 +188,8 @@ def optimize(model, loss, source, case, generators):
         optimizer, RATE, total_steps=case.steps + 1, pct_start=0.15
     )
     model.train()
-    for index in indices(len(source), case, generator):
-        if loss is None:
-            value = -model(source, index, noise).objective
-        else:
-            views = [model._side(source, index, noise) for _ in range(2)]
-            value = loss(*model.network.encode(torch.cat(views)).chunk(2))
+    for index in indices(len(source), case, generators[0]):
+        value = loss_of_batch(index)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -181,15 +204,19 @@ def indices(n_rows, case, generator):
         yield from order[: per_epoch * case.batch_size].view(per_epoch, -1).numpy()
 
 
-def outputs(network: Network, images):
-    """Return codes and the layer below them, standardised later."""
+def layers(network: Network, images):
+    """Yield codes, the layer below them and the map of features, some at a time."""
     rows = images.reshape(len(images), -1)
-    codes, hidden = [], []
     with sandbox(gradients=False):
         for chunk in batches(*rows.shape):
-            inputs = network.input(take(rows, chunk))
-            hidden.append(network.hidden(inputs))
-            codes.append(network.normalized(network.encoder[1](hidden[-1])))
+            features = network.encoder[0](network.input(take(rows, chunk)).float())
+            hidden = network.encoder[1](features)
+            yield network.normalized(network.encoder[2](hidden)), hidden, features
+
+
+def outputs(network: Network, images):
+    """Return codes and the layer below them, standardised later."""
+    codes, hidden, _ = zip(*layers(network, images), strict=True)
     return torch.cat(codes).double().numpy(), torch.cat(hidden).double().numpy()
 
 

@@ -1,0 +1,79 @@
+"""Autoencoders of images with our encoder: variational, and with an adversarial prior.
+
+The decoder mirrors the encoder: a linear layer to a small map, then transposed
+convolutions that double it.  Both learn from plain images, as in their papers.
+"""
+
+import images
+import torch
+from torch import nn
+
+from skdim._channels import NormalChannel
+from skdim._runtime import seeded_generator
+from skdim._statistics import finalize
+from skdim._terms import Encoded, PriorTerm
+
+
+class Decoder(nn.Sequential):
+    """Codes to scaled images of 32 pixels and three channels."""
+
+    def __init__(self, n_components, sizes):
+        first = nn.Linear(n_components, sizes[-1] * 4 * 4)
+        super().__init__(first, nn.Unflatten(1, (sizes[-1], 4, 4)), nn.ReLU())
+        outputs = [*sizes[-2::-1], 3]
+        for n_in, n_out in zip(sizes[::-1], outputs, strict=True):
+            self.append(nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1))
+            self.append(nn.BatchNorm2d(n_out)).append(nn.ReLU())
+        del self[-2:]  # the image itself is not bounded
+
+
+class VAE(nn.Module):
+    """Loss of a variational autoencoder (Kingma and Welling, arXiv 1312.6114)."""
+
+    def __init__(self, n_components, sizes, n_hidden=256):
+        super().__init__()
+        self.decoder = Decoder(n_components, sizes)
+        self.log_variance = nn.Linear(n_hidden, n_components)
+
+    def forward(self, inputs, hidden, codes, generator):
+        """Return what is minimised, per pixel and channel."""
+        log_variance = self.log_variance(hidden).clamp(-10, 10)
+        noise = torch.empty_like(codes).normal_(generator=generator)
+        restored = self.decoder(codes + noise * (log_variance / 2).exp())
+        divergence = (codes.square() + log_variance.exp() - 1 - log_variance) / 2
+        error = (restored - inputs).square().flatten(1).sum(1) / 2
+        return (error + divergence.sum(1)).mean() / inputs[0].numel()
+
+
+class AdversarialAutoencoder(nn.Module):
+    """Loss of an adversarial autoencoder (Makhzani et al., arXiv 1511.05644)."""
+
+    def __init__(self, n_components, sizes):
+        super().__init__()
+        self.decoder = Decoder(n_components, sizes)
+        # Not a child: it has an optimiser of its own.
+        channel, generator = NormalChannel(0.0), seeded_generator(0)
+        self.prior = (PriorTerm(1.0, channel, n_components, generator).train(),)
+
+    def forward(self, inputs, hidden, codes, generator):
+        """Return what is minimised."""
+        error = (self.decoder(codes) - inputs).square().mean() / 2
+        encoded = Encoded(codes, [codes], codes, [])
+        return error - 0.1 * self.prior[0](encoded, generator).objective
+
+
+def trained(make, case, X, seed, sizes):
+    """Train an autoencoder, none if ``make`` is None; return its encoder's network."""
+    model, config, source, generators = images.prepared(case, X, seed, sizes)
+    loss = None if make is None else make(case.n_components, sizes)
+
+    def loss_of_batch(index):
+        inputs = model.network.input(source.take(index)).float()
+        encoder = model.network.encoder
+        hidden = encoder[1](encoder[0](inputs))
+        return loss(inputs, hidden, encoder[2](hidden), generators[1])
+
+    if loss is not None:
+        images.minimize(loss_of_batch, model, loss, source, case, generators)
+    finalize(model, config, source, generators[0])
+    return model.network
