@@ -139,6 +139,7 @@ SHORT = {"epoch_num": 2, "verbose": 0}
 PLAIN = {"max_iter": 5, "backend": None}  # the usual backend is a package of its own
 CASES = {
     "skdim NoiseInjectedDIM": ours("NoiseInjectedDIM"),
+    "skdim DeepInfoMax": ours("DeepInfoMax"),
     "scikit-learn PCA": Case(
         "sklearn.decomposition:PCA", "transformer", distribution="scikit-learn"
     ),

@@ -358,7 +358,7 @@ MEMORY = ["fit, MiB", "transform, MiB", "output, MiB", "fit, s", "transform, s"]
 def fuzz():
     """Count what was tried at random, and what became of it."""
     results = load("fuzz")
-    counts = ["examples", "fitted", "refused", "failed"]
+    counts = ["examples", "fitted", "refused", "diverged", "failed"]
     rows = [
         [row["value"], *(row.get(name, 0) for name in counts)]
         for row in results["rows"]
@@ -368,7 +368,29 @@ def fuzz():
     return "\n\n".join([text, table(["data", *counts], rows), how(results)])
 
 
+ADVERSARY = {"match": 2, "norms": 2, "linear": 3, "kNN": 3, "seconds": 1}
+
+
+def adversary():
+    """Put an adversary beside noise, the worst seed beside the mean."""
+    results = load("adversary")
+    groups = {}
+    for row in results["rows"]:
+        groups.setdefault((row["data"], row["method"]), []).append(row)
+    rows = [
+        [
+            *key,
+            group[0]["epochs"],
+            *(spread([row[k] for row in group], n) for k, n in ADVERSARY.items()),
+        ]
+        for key, group in groups.items()
+    ]
+    header = ["data", "method", "epochs", *ADVERSARY]
+    return "\n\n".join([table(header, rows), how(results)])
+
+
 TABLES = {
+    "adversary": adversary,
     "results": demo,
     "match": match,
     "claims": claims,
