@@ -1,6 +1,4 @@
 import itertools
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -553,42 +551,6 @@ def test_parameters_changed_after_fit_do_not_change_the_fitted_model(cancer):
     dim.set_params(output_distribution="uniform", n_components=5, noise_scale=9.0)
     np.testing.assert_array_equal(dim.transform(cancer[1]), codes)
     assert dim.score(cancer[1]) == score
-
-
-FORK = """
-import numpy as np, torch
-from joblib import Parallel, delayed, parallel_config
-from sklearn.model_selection import cross_val_score
-from skdim import NoiseInjectedDIM
-torch.set_num_threads(2)
-X = np.random.default_rng(0).normal(size=(600, 784))
-torch.from_numpy(X) @ torch.from_numpy(X.T)
-dim = NoiseInjectedDIM(2, max_iter=1, hidden_layer_sizes=(512,), random_state=0)
-with parallel_config("multiprocessing", n_jobs=2):
-    {task}
-print("done")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "task",
-    [
-        "cross_val_score(dim, X, cv=2, error_score='raise')",
-        "dim.fit(X); Parallel()(delayed(dim.transform)(X) for _ in range(2))",
-        "dim.fit(X); Parallel()(delayed(dim.score)(X) for _ in range(2))",
-    ],
-    ids=["fit", "transform", "score"],
-)
-def test_forked_workers_do_not_hang(task, tmp_path):
-    # Fork after torch has computed on several threads, which is what joblib's
-    # multiprocessing backend does; the core may first be imported in the child.
-    script = tmp_path / "fork.py"
-    script.write_text(FORK.format(task=task))
-    run = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120
-    )
-    assert run.stdout.strip() == "done", run.stderr
 
 
 # The whole method

@@ -221,6 +221,26 @@ def test_forked_workers_compute_on_one_thread():
     assert measured("multiprocessing")["inside"] == [1, 1]
 
 
+def use_in_forked_workers(method):
+    """Print whether workers that are forked after torch has computed come to an end."""
+    X = np.random.default_rng(0).normal(size=(600, 784))
+    compute_on_two_threads()
+    dim = small(hidden_layer_sizes=(512,), max_iter=1)
+    if method != "fit":  # of which the core is first imported in the child
+        dim.fit(X)
+    with workers("multiprocessing"):
+        Parallel()(delayed(getattr(dim, method))(X) for _ in range(2))
+    print(json.dumps(True))
+
+
+@pytest.mark.slow
+@needs_fork
+@pytest.mark.parametrize("method", ["fit", "transform", "score"])
+def test_forked_workers_do_not_hang(method):
+    # On layers that are large enough for torch to want several threads.
+    assert alone(use_in_forked_workers, method)
+
+
 # Threads at once
 
 
