@@ -13,7 +13,10 @@ PACKAGE = Path(skdim.__file__).parent
 # Lower layers first; a module may import only from layers below its own.
 LAYERS = [
     {"_capacity", "_laws", "_process", "_progress", "_rows", "_version"},
-    {"_channels", "_objectives", "_encoders", "_runtime", "_slices", "_views"},
+    {
+        *("_channels", "_objectives", "_encoders", "_normalizer", "_runtime"),
+        *("_slices", "_views"),
+    },
     {"_critics", "_divergence", "_network", "_source"},
     {"_spec"},
     {"_terms"},

@@ -3,14 +3,8 @@ import pytest
 import torch
 
 from skdim._encoders import ENCODERS
-from skdim._network import (
-    InputLayer,
-    NetworkSpec,
-    Normalizer,
-    NormMap,
-    _evened,
-    build_network,
-)
+from skdim._network import InputLayer, NetworkSpec, build_network
+from skdim._normalizer import Normalizer, NormMap, _evened
 from skdim.metrics import norm_spread
 
 

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdim import NoiseInjectedDIM
 from skdim._channels import CHANNELS
-from skdim._network import NormMap
+from skdim._normalizer import NormMap
 from skdim._terms import SlicedTerm
 from skdim._validation import check_labels
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance

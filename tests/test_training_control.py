@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skdim import _statistics, _trainer
 from skdim._descent import Descent
-from skdim._network import NormMap
+from skdim._normalizer import NormMap
 from skdim._process import uninterrupted
 from skdim._statistics import Memory
 from skdim.metrics import sample_floor, sliced_wasserstein_distance
