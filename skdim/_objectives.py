@@ -118,6 +118,12 @@ class Objective:
     ceiling: Callable[[int], float] = lambda batch_size: math.inf
     is_for_densities: bool = False
 
+    def estimated(self, scores: Tensor, value: Tensor) -> Tensor:
+        """Return the estimate, where ``value`` is what is maximised."""
+        if self.estimate is self.maximized:
+            return value.detach()
+        return self.estimate(scores)
+
 
 OBJECTIVES: dict[str, Objective] = {
     "infonce": Objective(infonce, infonce, ceiling=math.log),

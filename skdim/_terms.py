@@ -241,8 +241,8 @@ class FeatureTerm(Term):
         for features in encoded.features:
             received = sent + self.channel.noise(sent, generator)
             scores = self.critic(self._chosen(features, generator), received)
-            estimate = self.objective.estimate(scores.detach())
-            worths.append((self.objective.maximized(scores), estimate))
+            value = self.objective.maximized(scores)
+            worths.append((value, self.objective.estimated(scores.detach(), value)))
         return Worth(*(torch.stack(part).mean() for part in zip(*worths, strict=True)))
 
     def _chosen(self, features: Tensor, generator: torch.Generator) -> Tensor:
