@@ -70,8 +70,8 @@ def trained(make, case, X, seed, sizes):
     def loss_of_batch(index):
         inputs = model.network.input(source.take(index)).float()
         encoder = model.network.encoder
-        hidden = encoder[1](encoder[0](inputs))
-        return loss(inputs, hidden, encoder[2](hidden), generators[1])
+        hidden = encoder.hidden(encoder.features(inputs))
+        return loss(inputs, hidden, encoder.code(hidden), generators[1])
 
     if loss is not None:
         images.minimize(loss_of_batch, model, loss, source, case, generators)

@@ -209,9 +209,10 @@ def layers(network: Network, images):
     rows = images.reshape(len(images), -1)
     with sandbox(gradients=False):
         for chunk in batches(*rows.shape):
-            features = network.encoder[0](network.input(take(rows, chunk)).float())
-            hidden = network.encoder[1](features)
-            yield network.normalized(network.encoder[2](hidden)), hidden, features
+            encoder, inputs = network.encoder, network.input(take(rows, chunk)).float()
+            features = encoder.features(inputs)
+            hidden = encoder.hidden(features)
+            yield network.normalized(encoder.code(hidden)), hidden, features
 
 
 def outputs(network: Network, images):

@@ -41,14 +41,14 @@ class DeepInfoMax(CommonParameters):
 
     global_weight : float, default=0.0
         Weight of the information between the code and all features together; the
-        paper's alpha.  In tables, and with an encoder of your own, features are the
-        inputs.
+        paper's alpha.  In tables, and with an encoder of your own that does not name
+        its parts, features are the inputs.
 
     local_weight : float, default=1.0
         Weight of the information between the code and the features at each position,
         averaged over positions; the paper's beta.  Positions are those of the map of
         features of "conv"; in tables, groups of columns that stand together.  For
-        images it needs ``encoder="conv"``.
+        images it needs an encoder whose features keep their positions, such as "conv".
 
     prior_weight : float, default=0.1
         Weight of the adversarial match to the prior; the paper's gamma.  0 leaves
@@ -73,7 +73,9 @@ class DeepInfoMax(CommonParameters):
         ``encoder(input_shape, n_components)`` and returns a module; ``input_shape`` is
         ``(n_features,)`` or ``(channels, height, width)``.  A module receives scaled
         float32 batches of that shape, also at ``transform``, and returns
-        ``(n_samples, n_components)``.
+        ``(n_samples, n_components)``.  If it has three parts named ``features``,
+        ``hidden`` and ``code``, applied in this order, they serve ``output_layer`` and
+        ``local_weight`` as those of the built-in encoders do.
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
@@ -325,7 +327,6 @@ class DeepInfoMax(CommonParameters):
                 "DeepInfoMax needs information to maximise. Got global_weight=0 and "
                 "local_weight=0; set one of them above 0."
             )
-        self._check_positions(network)
         return ModelSpec(
             network=replace(network, normalizes=False),
             noise_distribution=self.prior,

@@ -1,12 +1,13 @@
 """Encoders, built from a seeded generator without touching the global one.
 
-Each is three in sequence: what makes features, which of images keep their positions;
-the hidden layers above; and a linear layer to codes.
+Each is three parts in sequence: what makes features, which of images keep their
+positions; the hidden layers above; and a linear layer to codes.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -14,8 +15,8 @@ from torch import nn
 
 __all__ = [
     "ENCODERS",
+    "PARTS",
     "convolutional",
-    "feature_shape",
     "linear",
     "mlp",
     "multilayer_perceptron",
@@ -24,6 +25,8 @@ __all__ = [
 # Layers are made with an explicit type and device, so that a caller's
 # ``set_default_dtype`` or ``torch.device`` context does not reach inside.
 _PLAIN = {"dtype": torch.float32, "device": "cpu"}
+
+PARTS = ("features", "hidden", "code")
 
 _N_DENSE = 256  # width of the layer between the convolutions and the code
 
@@ -72,7 +75,7 @@ def mlp(
     n_in = math.prod(input_shape)
     hidden = multilayer_perceptron(n_in, sizes, generator)
     n_last = sizes[-1] if len(sizes) else n_in
-    return nn.Sequential(nn.Flatten(), hidden, linear(n_last, n_components, generator))
+    return _of_parts(nn.Flatten(), hidden, linear(n_last, n_components, generator))
 
 
 def convolutional(
@@ -96,16 +99,11 @@ def convolutional(
     dense = linear(n_channels * height * width, _N_DENSE, generator)
     batch_norm = nn.BatchNorm1d(_N_DENSE, **_PLAIN)
     hidden = nn.Sequential(nn.Flatten(), dense, batch_norm, nn.ReLU(inplace=True))
-    return nn.Sequential(stages, hidden, linear(_N_DENSE, n_components, generator))
+    return _of_parts(stages, hidden, linear(_N_DENSE, n_components, generator))
 
 
-def feature_shape(
-    encoder: nn.Sequential, input_shape: tuple[int, ...]
-) -> tuple[int, int]:
-    """Return numbers of channels and of positions of a convolutional encoder's map."""
-    stages, hidden, _ = encoder
-    n_channels = stages[-2].num_features if len(stages) else input_shape[0]
-    return n_channels, hidden[1].in_features // n_channels
+def _of_parts(*modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(zip(PARTS, modules, strict=True)))
 
 
 ENCODERS = {"mlp": mlp, "conv": convolutional}

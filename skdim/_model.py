@@ -55,7 +55,7 @@ class InfoMax(nn.Module):
         self.spec = spec
         self.channel = spec.channel
         self.network = build_network(spec.network, generator)
-        self.terms = nn.ModuleDict(build_terms(spec, self.network.encoder, generator))
+        self.terms = nn.ModuleDict(build_terms(spec, self.network, generator))
 
     def forward(
         self, source: Source, index: np.ndarray, generator: torch.Generator

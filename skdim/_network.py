@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._encoders import ENCODERS, feature_shape
+from ._encoders import ENCODERS, PARTS
 from ._normalizer import Normalizer, NormMap, Standardizer, Unnormalized
 from ._rows import batches
 from ._runtime import take
@@ -22,6 +22,7 @@ __all__ = [
     "Network",
     "NetworkSpec",
     "build_network",
+    "encoder_failure",
 ]
 
 
@@ -52,8 +53,8 @@ class NetworkSpec:
     draws_in : bool
         Whether codes whose norms vary too much are drawn in at the end.
     output_layer : {"code", "hidden", "features"}
-        What ``transform`` returns; an encoder of the user's has codes only, and only a
-        convolutional one has features.
+        What ``transform`` returns; layers below the code are those of an encoder of
+        three named parts, as all but the user's are.
     normalizes : bool
         Whether codes are brought to mean 0 and variance 1 at all.
     """
@@ -168,13 +169,14 @@ class Network(nn.Module):
         super().__init__()
         self.input = InputLayer(spec)
         self.encoder = encoder
+        self.input_shape, self.output_layer = spec.input_shape, spec.output_layer
         self.is_own_encoder = spec.is_own_encoder
-        self.output_layer = spec.output_layer
+        self.has_parts = all(hasattr(encoder, part) for part in PARTS)
         self.normalizer = _normalizer(spec)
         self.norms = NormMap(spec.n_components) if spec.draws_in else None
         self.standardizer = None
         if spec.output_layer != "code":
-            self.standardizer = Standardizer(_width(encoder, spec))
+            self.standardizer = Standardizer(self._width())
 
     @property
     def n_outputs(self) -> int:
@@ -183,28 +185,61 @@ class Network(nn.Module):
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Map scaled inputs to the encoder's output, not normalised yet."""
-        dtype = self.normalizer.mean.dtype
-        if self.is_own_encoder:
-            return self.encoder(inputs.to(torch.float32)).to(dtype)
-        return self.encoder(inputs.to(dtype))
+        return self.encoder(self._cast(inputs)).to(self._dtype)
 
     def features_and_output(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the encoder makes first, and its output.
 
-        Of an encoder of the user's, that is the inputs themselves.
+        Without parts, features are the inputs themselves.
         """
-        if self.is_own_encoder:
-            outputs = self.encode(inputs)
-            return inputs.flatten(1).to(outputs.dtype), outputs
-        features = self.encoder[0](inputs.to(self.normalizer.mean.dtype))
-        return features, self.encoder[2](self.encoder[1](features))
+        if not self.has_parts:
+            return inputs.flatten(1).to(self._dtype), self.encode(inputs)
+        features = self.encoder.features(self._cast(inputs))
+        outputs = self.encoder.code(self.encoder.hidden(features))
+        return features.to(self._dtype), outputs.to(self._dtype)
+
+    def feature_shape(self) -> tuple[int, ...]:
+        """Return the shape of the features of one row: channels, and any positions."""
+        return tuple(self._tried(self.features_and_output)[0].shape[1:])
 
     def below(self, inputs: Tensor) -> Tensor:
         """Map scaled inputs to the layer below the code that is put out, raw."""
-        features = self.encoder[0](inputs.to(self.normalizer.mean.dtype))
-        if self.output_layer == "features":
-            return features.flatten(1)
-        return self.encoder[1](features)
+        layer = self.encoder.features(self._cast(inputs))
+        if self.output_layer == "hidden":
+            layer = self.encoder.hidden(layer)
+        return layer.flatten(1).to(self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.normalizer.mean.dtype
+
+    def _cast(self, inputs: Tensor) -> Tensor:
+        """Return inputs in the type of the encoder: the user's stays single."""
+        return inputs.to(torch.float32 if self.is_own_encoder else self._dtype)
+
+    def _width(self) -> int:
+        """Return the number of columns of the layer below the code that is put out."""
+        if not self.has_parts:
+            raise ValueError(
+                f"output_layer={self.output_layer!r} needs an encoder of three parts "
+                f"named {PARTS}, as the built-in ones are. Got another instead; use "
+                f"output_layer='code'."
+            )
+        return self._tried(self.below).shape[1]
+
+    @torch.no_grad()
+    def _tried(self, function: Callable[[Tensor], Any]) -> Any:
+        """Return what becomes of two inputs of zeros, nothing learned from them."""
+        inputs = torch.zeros(2, *self.input_shape, dtype=self._dtype, device="cpu")
+        modes = [(module, module.training) for module in self.encoder.modules()]
+        self.encoder.eval()
+        try:
+            return function(inputs)
+        except RuntimeError as error:
+            raise encoder_failure(inputs, error) from error
+        finally:
+            for module, training in modes:
+                module.training = training
 
     def code(self, inputs: Tensor) -> Tensor:
         """Map scaled inputs to codes of mean 0 and variance 1."""
@@ -228,11 +263,11 @@ def _normalizer(spec: NetworkSpec) -> nn.Module:
     return Normalizer(spec.n_components, spec.whiten, spec.shrinkage)
 
 
-def _width(encoder: nn.Module, spec: NetworkSpec) -> int:
-    """Return the number of columns of the layer that a built-in encoder puts out."""
-    if spec.output_layer == "features":
-        return math.prod(feature_shape(encoder, spec.input_shape))
-    return encoder[2].in_features
+def encoder_failure(inputs: Tensor, error: Exception) -> ValueError:
+    """Return the error that says what an encoder could not work on."""
+    return ValueError(
+        f"The encoder failed on inputs of shape {tuple(inputs.shape)}: {error}"
+    )
 
 
 def build_network(

@@ -97,7 +97,7 @@ default="infonce"
         Weight of local information: that between the noisy code and the features of
         the encoder at each position of an image, or of each group of columns that
         stand together in a table, averaged over positions [2]_.  For images it needs
-        ``encoder="conv"``.
+        an encoder whose features keep their positions, such as "conv".
 
     whiten : {"auto", "received"} or bool, default="auto"
         True holds codes to zero correlation, in each batch and at the end, as far as so
@@ -122,7 +122,9 @@ default="infonce"
         ``encoder(input_shape, n_components)`` and returns a module; ``input_shape`` is
         ``(n_features,)`` or ``(channels, height, width)``.  A module receives scaled
         float32 batches of that shape, also at ``transform``, and returns
-        ``(n_samples, n_components)``.
+        ``(n_samples, n_components)``.  If it has three parts named ``features``,
+        ``hidden`` and ``code``, applied in this order, they serve ``output_layer`` and
+        ``local_weight`` as those of the built-in encoders do.
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
@@ -402,7 +404,6 @@ default="infonce"
         from ._spec import ModelSpec
 
         network = self._resolve_network(row_shape, channels_first)
-        self._check_positions(network)
         views = self._resolve_views(network)
         noise_distribution, noise_scale = self._resolve_noise(
             batch_size, views, network.is_image

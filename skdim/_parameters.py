@@ -200,15 +200,11 @@ class CommonParameters(TrainedInfoMax):
                 "array or set 'image_shape'."
             )
         is_own = not isinstance(encoder, str)
-        if is_own and self.output_layer != "code":
-            raise ValueError(
-                f"output_layer={self.output_layer!r} needs a built-in encoder. Got one "
-                f"of your own instead; use output_layer='code'."
-            )
-        if self.output_layer == "features" and encoder != "conv":
+        if self.output_layer == "features" and encoder == "mlp":
             raise ValueError(
                 "output_layer='features' needs encoder='conv', whose features are maps "
-                "of an image. Got 'mlp' instead; use output_layer='hidden'."
+                "of an image, or one of your own. Got 'mlp' instead, whose features "
+                "are its inputs; use output_layer='hidden'."
             )
         return NetworkSpec(
             encoder=encoder,
@@ -234,15 +230,6 @@ class CommonParameters(TrainedInfoMax):
     def _misses_tol(self, config, result):
         """Return whether training was to stop by itself and did not."""
         return config.tol is not None and self.tol is not None and not result.stopped
-
-    def _check_positions(self, network):
-        """Raise if there are no positions that local information could be of."""
-        if self.local_weight and network.is_image and network.encoder != "conv":
-            raise ValueError(
-                f"local_weight above 0 needs encoder='conv' for images, whose features "
-                f"keep their positions. Got {self.encoder!r} instead; set it to 0, or "
-                f"use encoder='conv'."
-            )
 
     def _doubts(self, config, result):
         """Yield what speaks against the result."""

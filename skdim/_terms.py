@@ -17,7 +17,8 @@ from torch.nn.functional import softplus
 from ._channels import Channel
 from ._critics import LEARNED, Critic
 from ._critics import build as build_critic
-from ._encoders import feature_shape, linear, multilayer_perceptron
+from ._encoders import linear, multilayer_perceptron
+from ._network import Network
 from ._objectives import OBJECTIVES, Objective
 from ._slices import radial_gap, random_directions, sliced_gap
 from ._spec import ModelSpec
@@ -333,7 +334,7 @@ class PriorTerm(Term):
 
 
 def build_terms(
-    spec: ModelSpec, encoder: nn.Module, generator: torch.Generator | None
+    spec: ModelSpec, network: Network, generator: torch.Generator | None
 ) -> dict[str, Term]:
     """Return the terms of a model by name, in the order they are computed in."""
     terms: dict[str, Term] = {"sliced": SlicedTerm(spec.sliced_weight)}
@@ -342,7 +343,7 @@ def build_terms(
     for name in ("global", "local"):
         if weight := getattr(spec, f"{name}_weight"):
             is_local = name == "local"
-            terms[name] = _feature_term(spec, weight, is_local, encoder, generator)
+            terms[name] = _feature_term(spec, weight, is_local, network, generator)
     if weight := spec.prior_weight:
         n_components = spec.network.n_components
         terms["prior"] = PriorTerm(weight, spec.channel, n_components, generator)
@@ -360,17 +361,20 @@ def _feature_term(
     spec: ModelSpec,
     weight: float,
     is_local: bool,
-    encoder: nn.Module,
+    network: Network,
     generator: torch.Generator | None,
 ) -> FeatureTerm:
-    n_inputs, groups = math.prod(spec.network.row_shape), None
-    if spec.network.encoder == "conv":
-        shape = feature_shape(encoder, spec.network.input_shape)
-    elif is_local:
-        groups = ColumnGroups(n_inputs, generator)
+    (n_channels, *places), groups = network.feature_shape(), None
+    shape = n_channels, math.prod(places)
+    if is_local and not places:
+        if spec.network.is_image:
+            raise ValueError(
+                "local_weight above 0 needs an encoder of images whose features keep "
+                "their positions, such as encoder='conv'. Got another instead; set "
+                "local_weight=0, or use encoder='conv'."
+            )
+        groups = ColumnGroups(n_channels, generator)
         shape = groups.n_channels, groups.n_positions
-    else:
-        shape = n_inputs, 1
     objective = OBJECTIVES[spec.objective]
     if objective.is_for_densities:  # which a critic of features is not
         objective = OBJECTIVES["infonce"]

@@ -21,6 +21,7 @@ from ._model import (
     make_source,
     torch_type,
 )
+from ._network import encoder_failure
 from ._process import uninterrupted
 from ._progress import Watcher
 from ._runtime import sandbox, seeded_generator, take
@@ -162,9 +163,7 @@ def _check_user_code(model: InfoMax, rows: Any, device: torch.device) -> None:
     try:
         outputs = model.network.encode(inputs)
     except RuntimeError as error:
-        raise ValueError(
-            f"The encoder failed on inputs of shape {tuple(inputs.shape)}: {error}"
-        ) from error
+        raise encoder_failure(inputs, error) from error
     check_shape("encoder", outputs, (len(inputs), spec.network.n_components))
     if not outputs.requires_grad:
         raise ValueError("The encoder must have parameters that can be trained.")

@@ -163,7 +163,13 @@ def test_local_information_leaves_the_law_as_it_is(digit_images):
     assert (local.transform(test) != plain.transform(test)).any()
 
 
-# What is refused
+# Own encoders, and what is refused
+
+
+def own_encoder(input_shape, n_components):
+    n_inputs = int(np.prod(input_shape))
+    layer = torch.nn.Linear(n_inputs, n_components)
+    return torch.nn.Sequential(torch.nn.Flatten(), layer)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +177,10 @@ def test_local_information_leaves_the_law_as_it_is(digit_images):
     [
         (deep(local_weight=0), "Got global_weight=0 and local_weight=0"),
         (deep(output_layer="features"), "needs encoder='conv'"),
+        (
+            quick(encoder=own_encoder, output_layer="hidden"),
+            "needs an encoder of three parts",
+        ),
         (deep(objective="agreement"), "'objective' parameter"),
         (deep(critic="channel"), "'critic' parameter"),
         (deep(prior="cauchy"), "'prior' parameter"),
@@ -182,12 +192,6 @@ def test_what_makes_no_sense_is_named(digit_rows, estimator, message):
     assert not hasattr(estimator, "n_features_in_")
 
 
-def own_encoder(input_shape, n_components):
-    n_inputs = int(np.prod(input_shape))
-    layer = torch.nn.Linear(n_inputs, n_components)
-    return torch.nn.Sequential(torch.nn.Flatten(), layer)
-
-
 @pytest.mark.parametrize("preset", DeepInfoMax.PRESETS)
 def test_own_encoders_of_tables_have_both_terms(digit_rows, preset):
     weights = DeepInfoMax.PRESETS[preset]
@@ -195,11 +199,42 @@ def test_own_encoders_of_tables_have_both_terms(digit_rows, preset):
     assert dim.information_curve_[-1] > dim.information_curve_[0] + 0.2
 
 
+class Parts(torch.nn.Module):
+    """An encoder of named parts, as the built-in ones are."""
+
+    def __init__(self, input_shape, n_components):
+        super().__init__()
+        self.features = torch.nn.Sequential(
+            torch.nn.Conv2d(input_shape[0], 6, 4, stride=2, padding=1), torch.nn.ReLU()
+        )
+        self.hidden = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.LazyLinear(10), torch.nn.ReLU()
+        )
+        self.code = torch.nn.Linear(10, n_components)
+        self.forward(torch.zeros(2, *input_shape))  # settles the lazy layer
+
+    def forward(self, inputs):
+        return self.code(self.hidden(self.features(inputs)))
+
+
+@pytest.mark.parametrize("of", [DeepInfoMax, NoiseInjectedDIM])
+@pytest.mark.parametrize(
+    ("layer", "n_outputs"), [("code", 2), ("hidden", 10), ("features", 6 * 4 * 4)]
+)
+def test_own_encoders_of_named_parts_have_layers_and_positions(
+    digit_images, of, layer, n_outputs
+):
+    settings = {"local_weight": 1.0, "output_layer": layer, "encoder": Parts}
+    dim = quick(of, **settings).fit(digit_images[0])
+    assert dim.transform(digit_images[1]).shape == (len(digit_images[1]), n_outputs)
+    assert dim._state["weights"]["terms.local.critic.embed_u.0.weight"].shape[1] == 6
+    assert np.isfinite(dim.score(digit_images[1]))
+
+
 def test_positions_of_images_need_a_map(digit_images):
-    with pytest.raises(ValueError, match="needs encoder='conv' for images"):
-        deep(encoder=own_encoder).fit(digit_images[0])
-    with pytest.raises(ValueError, match="needs encoder='conv' for images"):
-        deep(encoder="mlp").fit(digit_images[0])
+    for encoder in (own_encoder, "mlp"):
+        with pytest.raises(ValueError, match="features keep their positions"):
+            deep(encoder=encoder).fit(digit_images[0])
     weights = DeepInfoMax.PRESETS["global"]
     assert deep(encoder="mlp", **weights).fit(digit_images[0]).score(digit_images[1])
 

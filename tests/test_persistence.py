@@ -138,7 +138,7 @@ def test_another_version_warns(cancer, monkeypatch):
 
 def test_a_damaged_file_is_refused(cancer):
     dim = quick().fit(cancer[0])
-    weights = dim._state["weights"]["network.encoder.2.weight"]
+    weights = dim._state["weights"]["network.encoder.code.weight"]
     saved = pickle.dumps(dim)
     at = saved.index(weights.tobytes()) + 5
     damaged = saved[:at] + bytes([saved[at] ^ 1]) + saved[at + 1 :]

@@ -90,7 +90,7 @@ def test_rows_in_order_of_class_do_not_spoil_the_batch_statistics():
     finalize(model, conf, Source(rows, conf.device), seeded_generator(1))
     first = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     with torch.no_grad():
-        conv = model.network.encoder[0][0]
+        conv = model.network.encoder.features[0]
         outputs = conv(model.network.input(torch.from_numpy(rows)))
     true = outputs.var((0, 2, 3))
     torch.testing.assert_close(first.running_var, true, rtol=0.02, atol=1e-4)
@@ -106,7 +106,7 @@ def test_monitor_returns_to_the_best_epoch():
 
 
 def test_the_best_epoch_is_what_is_left(monkeypatch):
-    seen, keep, name = [], _Monitor.keep_if_best, "network.encoder.2.weight"
+    seen, keep, name = [], _Monitor.keep_if_best, "network.encoder.code.weight"
 
     def note(self, value, model):
         seen.append((value, model.state_dict()[name].numpy().copy()))

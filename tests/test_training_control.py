@@ -344,13 +344,13 @@ def test_an_interrupted_fit_returns_to_the_best_epoch(digit_rows, monkeypatch):
 
     def note(self, value, model):
         keep(self, value, model)
-        best.append(self.best_state["network.encoder.2.weight"].numpy().copy())
+        best.append(self.best_state["network.encoder.code.weight"].numpy().copy())
 
     monkeypatch.setattr(_trainer._Monitor, "keep_if_best", note)
     with pytest.warns(ConvergenceWarning, match="interrupted after 7 of 30"):
         dim.fit(digit_rows[0])
     np.testing.assert_array_equal(
-        dim._state["weights"]["network.encoder.2.weight"], best[-1]
+        dim._state["weights"]["network.encoder.code.weight"], best[-1]
     )
 
 
