@@ -97,6 +97,7 @@ def nearest(
     Rows whose label is unknown may have any neighbour.  Where there are too few, a
     row is repeated, in the last resort itself.
     """
+    n_neighbors = min(n_neighbors, max(1, len(rows) - 1))  # there are no more
     near = np.empty((len(rows), n_neighbors), dtype=np.int64)
     groups = np.zeros(len(rows), int) if labels is None else labels
     for label in np.unique(groups):

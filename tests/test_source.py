@@ -74,3 +74,8 @@ def test_partners_share_the_class_and_unknown_rows_are_their_own(with_neighbours
     assert (labels[partners] == labels).all()
     np.testing.assert_array_equal(partners[200:], index[200:])
     assert (partners[:200] != index[:200]).mean() > 0.9
+
+
+def test_more_neighbours_than_rows_are_all_others():
+    found = near(rows()[:5], k=10**20)
+    assert (np.sort(found) == [np.delete(np.arange(5), i) for i in range(5)]).all()
