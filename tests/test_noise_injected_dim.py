@@ -615,7 +615,7 @@ def test_agreement_mixes_with_the_objective(digit_rows):
         ({"views": ["jitter", 3]}, "Got 3 instead"),
         ({"views": ["jitter", "marginal"], "view_strength": 1.5}, "share for 'marg"),
         ({"output_distribution": stats.poisson(3)}, "continuous distribution"),
-        ({"output_layer": "hidden", "encoder": TinyNet}, "needs an encoder of three parts"),
+        ({"output_layer": "hidden", "encoder": TinyNet}, "of three parts"),
     ],
 )
 def test_bad_combinations_say_what_to_do(digit_rows, params, message):

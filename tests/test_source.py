@@ -35,11 +35,18 @@ def test_neighbours_are_of_the_same_class_or_any_if_unknown():
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_few_rows_repeat_their_neighbours(n):
+def test_few_rows_have_few_neighbours(n):
     found = near(rows(n))
-    assert found.shape == (n, 5) and found.min() >= 0 and found.max() < n
+    assert found.shape == (n, max(1, n - 1)) and found.min() >= 0 and found.max() < n
     if n > 1:
         assert (found != np.arange(n)[:, None]).all()
+
+
+def test_small_classes_repeat_their_neighbours():
+    labels = np.repeat([0, 1], [3, 297])
+    found = near(rows(), labels=labels)
+    assert found.shape == (300, 5) and (found[:3] < 3).all()
+    assert (found[:3] != np.arange(3)[:, None]).all()
 
 
 def test_equal_rows_have_neighbours_other_than_themselves_or_equal():
