@@ -172,6 +172,11 @@ def main():
     path, rows = RESULTS / f"{name}.json", []
     if path.exists():
         rows = json.loads(path.read_text())["rows"]
+    rows = [
+        row
+        for row in rows
+        if (row["epochs"], row["images"]) == (args.epochs, args.images)
+    ]
     known = {(row["method"], row["seed"]) for row in rows}
     asked = [(m, s) for s in range(args.seeds) for m in METHODS if (m, s) not in known]
     pool = Parallel(args.jobs, return_as="generator_unordered")

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._laws import Law
 from ._persistence import check_saved, stamped
+from ._process import load_core
 from ._sklearn import CALLBACK_STATE, HAS_CALLBACKS, CallbackSupportMixin
 from ._validation import check_labels, check_rows, native, returned
 
@@ -137,7 +138,10 @@ channels) or (n_samples, channels, height, width)
         before = dict(vars(self))
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            is_set = vars(self).get("_state") is not before.get("_state")
+            if is_set and isinstance(error, KeyboardInterrupt):
+                raise  # all that was learned is there; it was pressed after the end
             kept = {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
             vars(self).clear()
             vars(self).update(before | kept)
@@ -146,6 +150,7 @@ channels) or (n_samples, channels, height, width)
     def _check_rows(self, X, method, min_samples=1):
         """Return rows to predict for, checked against what was fitted."""
         check_is_fitted(self)
+        load_core()
         X, name = native(X)
         self._check_namespace(name, method)
         return check_rows(self, X, reset=False, min_samples=min_samples)[0]

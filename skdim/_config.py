@@ -49,5 +49,5 @@ def divergence(value: float) -> ValueError:
     """Return the error that says what to do where training diverged."""
     return ValueError(
         f"Training diverged: the information or the codes became {value}; lower "
-        f"'learning_rate_init' or raise 'noise_scale'."
+        f"'learning_rate_init'."
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import MappingProxyType
+from typing import ClassVar
 
 from ._parameters import CommonParameters, common_constraints, not_negative
 from ._sklearn import Constraints, StrOptions
@@ -214,6 +215,10 @@ class DeepInfoMax(CommonParameters):
     Inputs are scaled inside as in ``NoiseInjectedDIM``.  Codes are not normalised:
     what holds them to the prior is the discriminator alone.
 
+    ``score`` is a mean of the information of the terms by their weights, in nats: it
+    compares estimators of equal weights.  To choose weights, use what the codes are
+    for, or ``reference_information_score``.
+
     Two things differ from the paper: the normal distribution function takes the place
     of its sigmoid, which is nearly the same, so that a code can be sent from one law to
     another; and negatives of features at a position are those of other rows at the same
@@ -313,6 +318,11 @@ class DeepInfoMax(CommonParameters):
         self.verbose = verbose
 
     _parameter_constraints = Constraints(_constraints)
+
+    _names: ClassVar = CommonParameters._names | {
+        "noise_distribution": "prior",
+        "feature_critic": "critic",
+    }
 
     @property
     def _law(self):

@@ -26,7 +26,7 @@ def neural_dependency_measure(Z, *, n_steps=1000, random_state=0):
     Z : array-like of shape (n_samples, n_components)
         The sample, such as held-out codes; at least 50 rows, better thousands.
     n_steps : int, default=1000
-        Steps of 512 rows.
+        Steps of 512 rows, rounded up to fifties.
     random_state : int, RandomState instance or None, default=0
         Fixes the split of the rows, the network and the shuffling.
 
@@ -82,7 +82,7 @@ def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
     Z : array-like of shape (n_samples, n_components)
         Such as their codes.
     n_steps : int, default=1000
-        Steps of 512 rows.
+        Steps of 512 rows, rounded up to fifties.
     random_state : int, RandomState instance or None, default=0
         Fixes the split of the rows, the network and the shuffling.
 
@@ -138,6 +138,7 @@ def _divergence(rows, widths, n_steps, random_state):
         orders = (torch.randperm(len(rows), generator=generator) for _ in blocks)
         return torch.cat([b[o] for b, o in zip(blocks, orders, strict=True)], 1)
 
+    rows = rows / np.maximum(abs(rows).max(axis=0), np.finfo(float).tiny)
     deviation = rows.std(axis=0)
     rows = (rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     rows = torch.tensor(rows, dtype=torch.float32, device="cpu")

@@ -17,7 +17,7 @@ def stamped(state):
     """Return the state of an estimator with its version and a checksum."""
     stamp = {"version": __version__}
     if "_state" in state:
-        stamp["checksum"] = _checksum(state["_state"])
+        stamp["checksum"] = _checksum(_fitted(state))
     return state | {_STAMP: stamp}
 
 
@@ -53,13 +53,19 @@ def check_saved(state, name):
             stacklevel=4,
         )
     if "_state" in state or "checksum" in stamp:
-        _check_fitted(state.get("_state"), stamp.get("checksum"), name)
+        _check_fitted(state, stamp.get("checksum"), name)
     return state
 
 
-def _check_fitted(fitted, checksum, name):
+def _fitted(state):
+    """Return what fit sets, the public attributes and the model."""
+    is_public = {k for k in state if k.endswith("_") and not k.startswith("_")}
+    return {name: state[name] for name in {*is_public, "_state"}}
+
+
+def _check_fitted(state, checksum, name):
     try:
-        found = _checksum(fitted)
+        found = _checksum(_fitted(state))
     except Exception:  # whatever a damaged file may hold
         found = None
     if found is None or found != checksum:
@@ -82,6 +88,8 @@ def _checksum(value, total=0):
         for item in value:
             total = _checksum(item, total)
         return zlib.crc32(str(len(value)).encode(), total)
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        return _checksum(value.tolist(), total)
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.ascontiguousarray(value)
         total = zlib.crc32(f"{array.dtype.str}{array.shape}".encode(), total)

@@ -43,36 +43,45 @@ class Held:
 
 
 @contextmanager
-def uninterrupted(raises: bool = True) -> Iterator[Held]:
+def uninterrupted(raises: bool = True, insists: bool = True) -> Iterator[Held]:
     """Hold back Ctrl-C until the end of the block, and raise it there if asked to.
 
-    Other threads than the main one never see it.
+    A handler of the user's, and a block that fails, are told in any case.  Unless it
+    ``insists``, a second Ctrl-C in the block is not held back.  Other threads than the
+    main one never see any.
     """
     held = Held()
-    if threading.current_thread() is not threading.main_thread():
-        yield held
-        return
     before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # it is ignored, or not Python's to handle
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and callable(before)):  # ignored, or not Python's to handle
         yield held
         return
 
-    def hold(*_: object) -> None:
+    def hold(*given: object) -> None:
+        if held.was_interrupted and not insists:
+            before(*given)
         held.was_interrupted = True
 
     signal.signal(signal.SIGINT, hold)
     try:
         yield held
+    except BaseException:
+        raises = True
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
-    if held.was_interrupted and raises:
-        signal.raise_signal(signal.SIGINT)
+        is_own = before is not signal.default_int_handler
+        if held.was_interrupted and (raises or is_own):
+            signal.raise_signal(signal.SIGINT)
 
 
-def load_core() -> None:
+def load_core(trains: bool = False) -> None:
     """Import torch and all that needs it, whole even if the user presses Ctrl-C.
 
     An import of torch that breaks off cannot be taken up again in the same process.
     """
     with uninterrupted():
-        import_module("._stream", __package__)
+        import_module("._stream" if trains else "._model", __package__)
+        if trains:  # the first optimiser imports much more
+            torch = sys.modules["torch"]
+            torch.optim.Adam([torch.nn.Parameter(torch.zeros(1, device="cpu"))])

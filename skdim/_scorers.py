@@ -296,8 +296,9 @@ def law_of(estimator):
     law = last_step(estimator).output_distribution_
     if law is None:
         raise ValueError(
-            "The estimator must return codes, but got one fitted with "
-            "output_layer='hidden', which follows no law; fit with output_layer='code'."
+            f"The estimator must return codes, but got one fitted with output_layer="
+            f"{last_step(estimator).output_layer!r}, which follows no law; fit with "
+            f"output_layer='code'."
         )
     return law
 

@@ -50,7 +50,7 @@ class Constraints(Mapping):
 
     def __init__(self, make):
         def made():
-            load_core()
+            load_core(trains=True)
             return make()
 
         self._make = cache(made)

@@ -12,6 +12,7 @@ from ._config import Data, FitConfig
 from ._descent import Descent
 from ._runtime import sandbox, seeded_generator
 from ._statistics import Memory
+from ._terms import PriorTerm
 from ._trainer import TrainResult, set_up, settle
 
 __all__ = ["StreamState", "train_on"]
@@ -28,17 +29,20 @@ class StreamState:
     n_calls: int = 0
     n_remembered: int = 0
     moments: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    optimizer: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    optimizers: dict[str, dict[int, dict[str, np.ndarray]]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def after(
         cls,
         result: TrainResult,
         n_calls: int = 0,
-        optimizer: torch.optim.Optimizer | None = None,
+        descent: Descent | None = None,
     ) -> StreamState:
         """Return what a stream goes on from, after a fit or a part of it."""
-        held = {} if optimizer is None else _held(optimizer)
+        all_of = _optimizers(descent) if descent else {}
+        held = {name: _held(optimizer) for name, optimizer in all_of.items()}
         return cls(n_calls, result.memory.n_rows, result.memory.values, held)
 
 
@@ -58,13 +62,14 @@ def train_on(
         generator = seeded_generator(config.seed)
         model, source = set_up(config, data, weights, generator, keeps_scaling=True)
         descent = Descent(model, config, source, generator, n_steps=None)
-        _put_back(descent.optimizer, state.optimizer)
+        for name, optimizer in _optimizers(descent).items():
+            _put_back(optimizer, state.optimizers.get(name, {}))
         information_of_pass, gap = descent.epoch()
         result.add_epoch(information_of_pass, gap)
         result.fell_back = descent.fell_back
     memory = Memory(state.n_remembered, state.moments)
     settle(model, config, source, generator, result, memory)
-    return result, StreamState.after(result, state.n_calls + 1, descent.optimizer)
+    return result, StreamState.after(result, state.n_calls + 1, descent)
 
 
 def _of_call(config: FitConfig, n_calls: int) -> FitConfig:
@@ -73,6 +78,16 @@ def _of_call(config: FitConfig, n_calls: int) -> FitConfig:
         learning_rate=_RATE_SHARE * config.learning_rate,
         seed=(config.seed + _SEEDS_APART * n_calls) % 2**31,
     )
+
+
+def _optimizers(descent: Descent) -> dict[str, torch.optim.Optimizer]:
+    """Return the optimiser of the encoder, and those that terms have of their own."""
+    own = {
+        name: term.start()
+        for name, term in descent.model.terms.items()
+        if isinstance(term, PriorTerm)
+    }
+    return {"encoder": descent.optimizer} | own
 
 
 def _held(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, np.ndarray]]:

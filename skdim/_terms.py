@@ -265,8 +265,8 @@ class PriorTerm(Term):
     """Adversarial match to the law; equation (7) of arXiv 1808.06670.
 
     A discriminator learns to tell codes from draws of the law, by an optimiser of its
-    own, one step a batch; the encoder learns to be taken for the law, by the
-    non-saturating loss of Goodfellow et al., arXiv 1406.2661.
+    own, one step a batch, whose rate is always the same; the encoder learns to be taken
+    for the law, by the non-saturating loss of Goodfellow et al., arXiv 1406.2661.
 
     Parameters
     ----------
@@ -301,6 +301,15 @@ class PriorTerm(Term):
     def forget(self) -> None:
         self.optimizer = None
 
+    def start(self) -> torch.optim.Optimizer:
+        """Return the optimiser of the discriminator, a new one if there is none."""
+        if self.optimizer is None:
+            parameters = self.discriminator.parameters()
+            self.optimizer = torch.optim.Adam(
+                parameters, self.learning_rate, betas=self.betas, fused=True
+            )
+        return self.optimizer
+
     def forward(self, encoded: Encoded, generator: torch.Generator) -> Worth:
         if not self.training:
             return Worth(None)
@@ -311,17 +320,11 @@ class PriorTerm(Term):
 
     def _learn(self, codes: Tensor, law: Tensor) -> None:
         """Take a step of the discriminator."""
-        if self.optimizer is None:
-            self.optimizer = torch.optim.Adam(
-                self.discriminator.parameters(),
-                self.learning_rate,
-                betas=self.betas,
-                fused=True,
-            )
+        optimizer = self.start()
         is_law, is_code = self.discriminator(torch.cat([law, codes])).split(len(law))
-        self.optimizer.zero_grad()
+        optimizer.zero_grad()
         (softplus(-is_law).mean() + softplus(is_code).mean()).backward()
-        self.optimizer.step()
+        optimizer.step()
 
     @contextmanager
     def _fixed(self) -> Iterator[None]:

@@ -87,7 +87,7 @@ def train(
             result.interrupted = True
             with uninterrupted(raises=False):
                 descent.rescue()
-    with uninterrupted(raises=False) as held:
+    with uninterrupted(raises=False, insists=False) as held:
         settle(model, config, source, generator, result)
     result.interrupted |= held.was_interrupted
     return result

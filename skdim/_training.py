@@ -1,8 +1,10 @@
 """What estimators share that are trained: ``fit`` and ``partial_fit``."""
 
+import math
 import warnings
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from typing import ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -116,7 +118,9 @@ channels) or (n_samples, channels, height, width)
         before = dict(vars(self)) if is_warm else {}
         rows, labels, image_shape, namespace = self._read(X, y, reset=True)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        data, validation_data = self._split(rows, labels, seed)
+        # Rows that were held out stay so: the weights to go on from know the others.
+        split_seed = before["_state"]["split_seed"] if before else seed
+        data, validation_data = self._split(rows, labels, split_seed)
         config = self._resolve(len(data.rows), image_shape, seed)
         weights = before["_state"]["weights"] if before else None
         if before:
@@ -126,14 +130,15 @@ channels) or (n_samples, channels, height, width)
             new = self._fitted_attributes(config, result, before)
             stream = vars(StreamState.after(result))
             new["_state"] |= {"namespace": namespace, "stream": stream}
+            new["_state"]["split_seed"] = split_seed
             return new | {"n_samples_seen_": len(rows)}
 
         with self._watched(X, y, config, attributes) as watcher:
             result = train(
                 config, data, validation_data, weights=weights, watcher=watcher
             )
-        with uninterrupted():
-            self._set(attributes(result))
+            with uninterrupted():
+                self._set(attributes(result))
         return config, result
 
     def _train_part(self, X, y):
@@ -158,6 +163,7 @@ channels) or (n_samples, channels, height, width)
         result, stream = train_on(part, Data(rows, labels), state["weights"], stream)
         new = self._fitted_attributes(config, result, before)
         new["_state"] |= {"namespace": namespace, "stream": vars(stream)}
+        new["_state"]["split_seed"] = state.get("split_seed", seed)
         new["n_samples_seen_"] = before.get("n_samples_seen_", 0) + len(rows)
         self._set(new)
         return part, result
@@ -192,9 +198,30 @@ channels) or (n_samples, channels, height, width)
             for part in parts
         ]
 
+    # Parameters by the names of the fields of a model that they set.
+    _names: ClassVar = {"is_supervised": "supervised", "sizes": "hidden_layer_sizes"}
+
+    def _asked(self):
+        """Return what parameters ask for that the fitted model does not tell."""
+        encoder = self.encoder
+        if not isinstance(encoder, str):
+            kind = encoder if hasattr(encoder, "__qualname__") else type(encoder)
+            encoder = f"{kind.__module__}.{kind.__qualname__}"
+        return {"encoder": encoder, "batch_size": self._full_batch_size}
+
     def _with_fitted_encoder(self, config):
-        """Return a configuration with the user's encoder as it was fitted."""
-        encoder = self._state["spec"]["network"]["encoder"]
+        """Return a configuration with the user's encoder as it was fitted.
+
+        Raises ValueError if the parameter asks for another one.
+        """
+        encoder, asked = self._state["spec"]["network"]["encoder"], self._asked()
+        if asked["encoder"] != self._state["asked"]["encoder"]:
+            raise ValueError(
+                f"The fitted encoder is to be trained on, but the 'encoder' parameter "
+                f"asks for another: {asked['encoder']} instead of "
+                f"{self._state['asked']['encoder']}. Set it back, or fit without "
+                f"warm_start."
+            )
         if isinstance(encoder, str):
             return config
         network = replace(config.model.network, encoder=encoder)
@@ -206,10 +233,12 @@ channels) or (n_samples, channels, height, width)
         Raises ValueError if parameters ask for another model by now.
         """
         config, fitted = self._with_fitted_encoder(config), self._fitted_spec()
-        others = _differing(config.model, fitted)
+        others = set(_differing(config.model, fitted))
         if "network" in others:
-            others.remove("network")
-            others += _differing(config.model.network, fitted.network)
+            others |= set(_differing(config.model.network, fitted.network))
+        others = sorted({self._names.get(name, name) for name in others - _DERIVED})
+        if self._asked()["batch_size"] != self._state["asked"]["batch_size"]:
+            others = ["batch_size"]  # whatever follows from it
         if others:
             raise ValueError(
                 f"partial_fit goes on with the model as it was fitted, but parameters "
@@ -255,6 +284,7 @@ channels) or (n_samples, channels, height, width)
             "weights": result.weights,
             "batch_size": config.batch_size,
             "seed": config.seed,
+            "asked": self._asked(),
         }
         return new
 
@@ -279,11 +309,22 @@ channels) or (n_samples, channels, height, width)
             yield (
                 f"Training diverged and went on from its last finite weights at a "
                 f"tenth of learning_rate_init={self.learning_rate_init}; lower "
-                f"'learning_rate_init', or raise 'noise_scale'."
+                f"'learning_rate_init'."
             )
+
+
+# Fields of a model that follow from others, or are compared one by one.
+_DERIVED = {"network", "draws_in", "n_draws", "shrinkage", "normalizes"}
 
 
 def _differing(one, other):
     """Return the names of the fields in which two of a dataclass differ."""
-    names = [field.name for field in fields(one)]
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
+    pairs = (
+        (f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one)
+    )
+    return [name for name, a, b in pairs if a != b and not _is_close(a, b)]
+
+
+def _is_close(a, b):
+    """Return whether numbers differ by rounding alone, as on another machine."""
+    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b)

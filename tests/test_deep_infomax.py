@@ -86,7 +86,7 @@ def test_views_and_classes_share_less_than_a_row_with_itself(digits_by_class):
 @pytest.mark.parametrize("of", [DeepInfoMax, NoiseInjectedDIM])
 @pytest.mark.parametrize("critic", ["separable", "bilinear", "concatenated"])
 def test_every_parameter_gets_a_gradient_and_moves(digit_images, of, critic):
-    own = {"critic": critic} if of is DeepInfoMax else {"local_weight": 1.0}
+    own = {"critic": critic, "local_weight": 1.0, "alpha": 0}
     if of is DeepInfoMax:
         own |= {"global_weight": 1.0}
     settings = own | SMALL_CONV | {"warm_start": True, "max_iter": 1}

@@ -138,9 +138,11 @@ def watched_memory():
 
     thread = threading.Thread(target=watch)
     thread.start()
-    yield beyond
-    is_over.set()
-    thread.join()
+    try:
+        yield beyond
+    finally:
+        is_over.set()
+        thread.join()
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="needs the files of Linux")
