@@ -74,9 +74,11 @@ channels) or (n_samples, channels, height, width)
         return returned(np.clip(codes, -largest, largest).astype(outputs.dtype), X)
 
     def score(self, X, y=None):
-        """Return a lower bound on the information that the noisy codes keep about X.
+        """Return a lower bound on the information that the codes keep about X.
 
-        The noise is fixed by the fitted seed, so that the value is reproducible.
+        Noise and views are fixed by the fitted seed, so that the value is reproducible.
+        Codes of ``NoiseInjectedDIM`` are noisy ones; ``DeepInfoMax`` has no noise, and
+        returns the mean information of its terms, by their weights.
         ``objective="infonce"`` can report at most ``log(min(batch_size_, n_samples))``
         and, in expectation, at most ``capacity_``; compare it between estimators of
         equal capacity.  The other objectives are estimated by their own formulas,

@@ -132,12 +132,12 @@ def test_features_keep_their_place():
 # Streams and stopping
 
 
-def test_a_stream_keeps_the_discriminator(digit_rows):
+def test_a_stream_of_small_parts_reaches_the_prior(digit_rows):
     train, test = digit_rows
     dim = deep(prior="normal", n_components=4, hidden_layer_sizes="auto")
     rng = np.random.default_rng(0)
-    for _ in range(40):
-        dim.partial_fit(train[rng.permutation(len(train))[:512]])
+    for _ in range(100):  # one step each
+        dim.partial_fit(train[rng.permutation(len(train))[:256]])
     assert -match_score(dim, test) < 3
     assert dim.information_curve_[-1] > dim.information_curve_[0] + 0.5
 
@@ -147,6 +147,12 @@ def test_early_stopping_watches_held_out_information(digit_rows):
     dim.fit(digit_rows[0])
     assert len(dim.validation_information_curve_) == dim.n_iter_ <= 40
     assert max(dim.validation_information_curve_) > 0.5
+
+
+def test_parts_are_refused_by_the_names_of_parameters(digit_rows):
+    dim = deep().partial_fit(digit_rows[0])
+    with pytest.raises(ValueError, match=r"ask for another: critic, prior\."):
+        dim.set_params(prior="normal", critic="bilinear").partial_fit(digit_rows[0])
 
 
 # Local information through the noisy channel

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from estimators import quick
@@ -159,6 +160,17 @@ def test_a_state_with_other_contents_is_refused(cancer, fitted_state):
     state = quick().fit(cancer[0]).__getstate__() | {"_state": fitted_state}
     with pytest.raises(ValueError, match="is damaged"):
         NoiseInjectedDIM().__setstate__(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("output_distribution_", "uniform"), ("n_features_in_", 9), ("capacity_", 99.0)],
+)
+def test_public_attributes_are_under_the_checksum(cancer, name, value):
+    state = quick().fit(pd.DataFrame(cancer[0]).add_prefix("c")).__getstate__()
+    NoiseInjectedDIM().__setstate__(copy.deepcopy(state))  # names of columns as well
+    with pytest.raises(ValueError, match="is damaged"):
+        NoiseInjectedDIM().__setstate__(state | {name: value})
 
 
 CHANGES = {

@@ -5,14 +5,16 @@ import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from estimators import quick
+from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
-from skdim import _statistics, _trainer
+from skdim import NoiseInjectedDIM, _statistics, _trainer
 from skdim._descent import Descent
 from skdim._normalizer import NormMap
 from skdim._process import uninterrupted
@@ -64,6 +66,14 @@ def test_warm_start_keeps_training_an_own_encoder(digit_rows):
     first = list(dim.fit(digit_rows[0]).information_curve_)
     dim.fit(digit_rows[0])
     assert dim.information_curve_[10] > first[0] + 0.2
+
+
+def test_warm_start_of_another_encoder_is_refused(digit_rows):
+    dim = quick(warm_start=True, encoder=torch.nn.Linear(64, 2)).fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+    with pytest.raises(ValueError, match="'encoder' parameter asks for another"):
+        dim.set_params(encoder="mlp").fit(digit_rows[0])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
 
 
 def test_warm_start_keeps_no_map_of_norms_that_is_not_its_own(digit_rows, monkeypatch):
@@ -196,6 +206,9 @@ def test_a_small_first_part_does_not_set_the_size_of_batches(digit_rows):
     [
         ({"n_components": 3}, "ask for another: .*n_components"),
         ({"local_weight": 1.0, "critic": "bilinear"}, "another: critic, local_weight"),
+        ({"batch_size": 64}, "another: batch_size"),
+        ({"hidden_layer_sizes": (3,)}, "another: hidden_layer_sizes"),
+        ({"encoder": torch.nn.Linear(64, 2)}, "'encoder' parameter asks for another"),
         ({"learning_rate_init": -1}, "'learning_rate_init' parameter"),
     ],
 )
@@ -394,27 +407,77 @@ def test_an_interrupted_average_leaves_batch_norm_as_it_was(digit_rows, monkeypa
 
 
 IMPORTING = """
-import os, signal, threading, time
+import os, pickle, signal, sys
 from sklearn.datasets import load_iris
 from skdim import NoiseInjectedDIM
 X = load_iris().data
-threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGINT)).start()
-try:
-    NoiseInjectedDIM(2, max_iter=1).fit(X)
-    time.sleep(3)
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-NoiseInjectedDIM(2, max_iter=1).fit(X)
-print("fitted")
+
+class Presses:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+dim = NoiseInjectedDIM(2, max_iter=1)
+if {saved!r}:
+    dim = pickle.load(open({saved!r}, "rb"))
+calls = [dim.transform, dim.fit] if {saved!r} else [dim.fit]
+sys.meta_path.insert(0, Presses())
+for call in calls:
+    try:
+        call(X)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+for call in calls:
+    call(X)
+print("done")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0.1, 0.4])
-def test_an_interrupt_while_torch_is_imported_breaks_nothing(delay):
-    command = [sys.executable, "-c", IMPORTING.format(delay=delay)]
+@pytest.mark.parametrize("module", ["torch.nn", "torch._dynamo"])
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_an_interrupt_while_torch_is_imported_breaks_nothing(
+    tmp_path, module, is_loaded
+):
+    path = ""
+    if is_loaded:
+        path = str(tmp_path / "dim")
+        Path(path).write_bytes(pickle.dumps(quick().fit(load_iris().data)))
+    command = [sys.executable, "-c", IMPORTING.format(module=module, saved=path)]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.stdout.split() == ["interrupted", "fitted"], run.stderr
+    assert run.stdout.split() == ["interrupted", "done"], run.stderr
+
+
+def test_an_interrupt_after_the_end_keeps_what_was_learned(digit_rows, monkeypatch):
+    interrupt(monkeypatch, NoiseInjectedDIM, "_set", 0)
+    dim, expected = quick(), quick()
+    with pytest.raises(KeyboardInterrupt):
+        dim.fit(digit_rows[0])
+    codes = expected.fit(digit_rows[0]).transform(digit_rows[1])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
+
+
+def test_a_handler_of_the_users_is_always_told(digit_rows, monkeypatch):
+    told = []
+    before = signal.signal(signal.SIGINT, lambda *_: told.append(True))
+    try:
+        interrupt(monkeypatch, _trainer, "finalize", 0)
+        with pytest.warns(ConvergenceWarning, match="interrupted after 3 of 3"):
+            quick().fit(digit_rows[0])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told == [True]
+
+
+def test_ctrl_c_is_not_lost_where_the_block_fails():
+    with pytest.raises(KeyboardInterrupt), uninterrupted(raises=False):
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError
+    with pytest.raises(KeyboardInterrupt), uninterrupted(raises=False, insists=False):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second was held back too")
 
 
 def test_ctrl_c_is_held_back_and_then_raised():
