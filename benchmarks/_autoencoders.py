@@ -30,7 +30,7 @@ class Decoder(nn.Sequential):
 class VAE(nn.Module):
     """Loss of a variational autoencoder (Kingma and Welling, arXiv 1312.6114)."""
 
-    def __init__(self, n_components, sizes, n_hidden=256):
+    def __init__(self, n_components, sizes, n_hidden):
         super().__init__()
         self.decoder = Decoder(n_components, sizes)
         self.log_variance = nn.Linear(n_hidden, n_components)
@@ -48,7 +48,7 @@ class VAE(nn.Module):
 class AdversarialAutoencoder(nn.Module):
     """Loss of an adversarial autoencoder (Makhzani et al., arXiv 1511.05644)."""
 
-    def __init__(self, n_components, sizes):
+    def __init__(self, n_components, sizes, n_hidden):
         super().__init__()
         self.decoder = Decoder(n_components, sizes)
         # Not a child: it has an optimiser of its own.
@@ -62,10 +62,11 @@ class AdversarialAutoencoder(nn.Module):
         return error - 0.1 * self.prior[0](encoded, generator).objective
 
 
-def trained(make, case, X, seed, sizes):
+def trained(make, case, X, seed, encoder, sizes):
     """Train an autoencoder, none if ``make`` is None; return its encoder's network."""
-    model, config, source, generators = images.prepared(case, X, seed, sizes)
-    loss = None if make is None else make(case.n_components, sizes)
+    model, config, source, generators = images.prepared(case, X, seed, encoder)
+    n_hidden = model.network.encoder.code.in_features
+    loss = None if make is None else make(case.n_components, sizes, n_hidden)
 
     def loss_of_batch(index):
         inputs = model.network.input(source.take(index)).float()

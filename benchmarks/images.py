@@ -32,7 +32,7 @@ from skdim._runtime import sandbox, seeded_generator, take
 from skdim._statistics import finalize
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
-SIZES = (16, 32, 64)
+ENCODER = {"hidden_layer_sizes": (16, 32, 64)}
 RATE, WEIGHT_DECAY = 6e-3, 0.5  # our defaults
 N_VALIDATION = 5000
 
@@ -126,7 +126,7 @@ def trained(method, setting, case, images, seed):
         return trained_by(
             PEERS[method][0](case.n_components, setting), case, images, seed
         )
-    model, config, source, generators = prepared(case, images, seed, SIZES, setting)
+    model, config, source, generators = prepared(case, images, seed, None, setting)
     minimize(
         lambda index: -model(source, index, generators[1]).objective,
         *(model, None, source, case, generators),
@@ -135,9 +135,9 @@ def trained(method, setting, case, images, seed):
     return model.network
 
 
-def trained_by(loss, case, images, seed, sizes=SIZES):
+def trained_by(loss, case, images, seed, encoder=None):
     """Train our encoder by the loss of a peer on two views; return its network."""
-    model, config, source, generators = prepared(case, images, seed, sizes)
+    model, config, source, generators = prepared(case, images, seed, encoder)
 
     def loss_of_batch(index):
         views = [model._side(source, index, generators[1]) for _ in range(2)]
@@ -148,18 +148,18 @@ def trained_by(loss, case, images, seed, sizes=SIZES):
     return model.network
 
 
-def prepared(case, images, seed, sizes, setting=None):
+def prepared(case, images, seed, encoder=None, setting=None):
     """Return model, configuration, batches and generators of a training.
 
     Without a setting of ours, nothing that ours does to its own codes is done.
     """
     estimator = NoiseInjectedDIM(
         case.n_components,
-        hidden_layer_sizes=sizes,
         batch_size=case.batch_size,
         max_iter=case.steps // (len(images) // case.batch_size),
         learning_rate_init=RATE,
         alpha=WEIGHT_DECAY,
+        **(encoder or ENCODER),
         **(setting or {}),
     )
     rows = images.reshape(len(images), -1)

@@ -389,7 +389,30 @@ def adversary():
     return "\n\n".join([table(header, rows), how(results)])
 
 
+LAYERS = "Y", "fc", "conv"
+
+
+def probes():
+    """Tabulate what each layer of each method is good for."""
+    results = load("probes")
+    methods = {}
+    for row in results["rows"]:
+        methods.setdefault(row["method"], []).append(row)
+    names = [f"{layer}, {use}" for layer in LAYERS for use in ("linear", "MLP", "kNN")]
+    rows = []
+    for method, group in methods.items():
+        kept = [name for name in names if name in group[0]]
+        values = [f"{100 * np.mean([row[n] for row in group]):.1f}" for n in kept]
+        spreads = [np.ptp([100 * row[n] for row in group]) for n in kept]
+        values += ["-"] * (len(names) - len(kept))
+        match = f"{np.mean([row['match, floors'] for row in group]):.1f}"
+        rows.append([method, *values, f"{max(spreads):.1f}", match])
+    header = ["method", *names, "widest range", "match, floors"]
+    return table(header, rows) + "\n\n" + how(results, "means")
+
+
 TABLES = {
+    "probes": probes,
     "adversary": adversary,
     "results": demo,
     "match": match,
