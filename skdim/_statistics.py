@@ -92,7 +92,7 @@ def finalize(
         if network.norms is not None:
             _fit_norms(network, source, chunks, memory)
         if network.standardizer is not None:
-            moments = _variances(network, network.below, source, chunks)
+            moments = _moments(network, network.below, source, chunks, joint=False)
             moments = _blended(memory, "below", n_rows, *moments)
             network.standardizer.fit(*moments)
         if "channel" in model.terms and model.terms["channel"].critic.is_matched:
@@ -183,7 +183,7 @@ def _fit_norms(
     norms.fit_power(torch.cat(codes))
     norms.power.copy_(*memory.blend("power", n_rows, norms.power))
     if norms.power < 1:
-        moments = _variances(network, drawn_in, source, chunks)
+        moments = _moments(network, drawn_in, source, chunks, joint=False)
         norms.fit(*_blended(memory, "norms", n_rows, *moments))
 
 
@@ -192,33 +192,18 @@ def _moments(
     outputs: Callable[[Tensor], Tensor],
     source: Source,
     chunks: list[np.ndarray],
+    joint: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and covariance of an output over all rows."""
+    """Return mean and covariance of an output, or its variances if not joint."""
     total = square = 0.0
     for values in _outputs(network, outputs, source, chunks):
         total = total + values.sum(0)
-        square = square + values.T @ values
+        square = square + (values.T @ values if joint else values.square().sum(0))
     mean = total / len(source)
-    covariance = square / len(source) - torch.outer(mean, mean)
-    checked(float(covariance.sum()))
-    return mean, covariance
-
-
-def _variances(
-    network: Network,
-    outputs: Callable[[Tensor], Tensor],
-    source: Source,
-    chunks: list[np.ndarray],
-) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of each column of an output over all rows."""
-    total = square = 0.0
-    for values in _outputs(network, outputs, source, chunks):
-        total = total + values.sum(0)
-        square = square + values.square().sum(0)
-    mean = total / len(source)
-    variance = square / len(source) - mean.square()
-    checked(float(variance.sum()))
-    return mean, variance
+    spread = square / len(source)
+    spread = spread - _square(mean, spread)
+    checked(float(spread.sum()))
+    return mean, spread
 
 
 def _outputs(
