@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 
 __all__ = ["Held", "is_forked", "load_core", "uninterrupted"]
@@ -75,6 +76,7 @@ def uninterrupted(raises: bool = True, insists: bool = True) -> Iterator[Held]:
             signal.raise_signal(signal.SIGINT)
 
 
+@cache  # every transform asks; what was interrupted is asked for again
 def load_core(trains: bool = False) -> None:
     """Import torch and all that needs it, whole even if the user presses Ctrl-C.
 

@@ -12,7 +12,6 @@ from ._config import Data, FitConfig
 from ._descent import Descent
 from ._runtime import sandbox, seeded_generator
 from ._statistics import Memory
-from ._terms import PriorTerm
 from ._trainer import TrainResult, set_up, settle
 
 __all__ = ["StreamState", "train_on"]
@@ -82,11 +81,8 @@ def _of_call(config: FitConfig, n_calls: int) -> FitConfig:
 
 def _optimizers(descent: Descent) -> dict[str, torch.optim.Optimizer]:
     """Return the optimiser of the encoder, and those that terms have of their own."""
-    own = {
-        name: term.start()
-        for name, term in descent.model.terms.items()
-        if isinstance(term, PriorTerm)
-    }
+    own = {name: term.start() for name, term in descent.model.terms.items()}
+    own = {name: optimizer for name, optimizer in own.items() if optimizer is not None}
     return {"encoder": descent.optimizer} | own
 
 

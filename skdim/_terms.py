@@ -56,6 +56,11 @@ class Worth(NamedTuple):
     information: Tensor | None = None  # in nats, without gradient
 
 
+def _mean_worth(worths: list[tuple[Tensor, Tensor]]) -> Worth:
+    """Return means of objectives and of information."""
+    return Worth(*(torch.stack(part).mean() for part in zip(*worths, strict=True)))
+
+
 class Term(nn.Module):
     """Base of all terms.
 
@@ -75,6 +80,10 @@ class Term(nn.Module):
     def learned(self) -> list[nn.Parameter]:
         """Return the parameters that the encoder's optimiser moves too."""
         return list(self.parameters())
+
+    def start(self) -> torch.optim.Optimizer | None:
+        """Return the optimiser that the term has of its own; most have none."""
+        return None
 
     def forget(self) -> None:
         """Drop what is held of batches before, which may be no number."""
@@ -122,7 +131,7 @@ class ChannelTerm(Term):
             for _ in range(self.n_draws if self.training else 1):
                 received = sent + self.channel.noise(sent, generator)
                 bounds.append(self._bound(u, sent, received))
-        return Worth(*(torch.stack(part).mean() for part in zip(*bounds, strict=True)))
+        return _mean_worth(bounds)
 
     def _bound(
         self, u: Tensor, sent: Tensor, received: Tensor
@@ -244,7 +253,7 @@ class FeatureTerm(Term):
             scores = self.critic(self._chosen(features, generator), received)
             value = self.objective.maximized(scores)
             worths.append((value, self.objective.estimated(scores.detach(), value)))
-        return Worth(*(torch.stack(part).mean() for part in zip(*worths, strict=True)))
+        return _mean_worth(worths)
 
     def _chosen(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return features, whole or at some positions: (n_positions, n_rows, ...)."""
