@@ -147,6 +147,26 @@ def channel_critic(channel: Channel, n_components: int, has_views: bool) -> Crit
     return ChannelCritic(channel, n_components, has_views)
 
 
+class Embedding(nn.Module):
+    """A linear map plus a perceptron with one hidden layer, normalised by row.
+
+    What the linear map finds at once, the perceptron need not learn: with it and the
+    layer norm, as in arXiv 1808.06670, appendix, bounds rise several times faster.
+    """
+
+    def __init__(
+        self, n_in: int, n_hidden: int, n_out: int, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.direct = linear(n_in, n_out, generator)
+        self.curved = multilayer_perceptron(n_in, [n_hidden], generator)
+        self.curved.append(linear(n_hidden, n_out, generator))
+        self.norm = nn.LayerNorm(n_out, **_PLAIN)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.norm(self.direct(inputs) + self.curved(inputs))
+
+
 class SeparableCritic(Critic):
     """Inner product of two learned embeddings, ``g(u)^T h(y)``.
 
@@ -154,19 +174,13 @@ class SeparableCritic(Critic):
     of convolutions with kernels of one pixel.
     """
 
-    hidden_layer_sizes = (256, 256)
-    n_embedding = 64
+    n_hidden = n_embedding = 256
 
     def __init__(self, n_u: int, n_y: int, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.embed_u = self._embedding(n_u, generator)
-        self.embed_y = self._embedding(n_y, generator)
-
-    def _embedding(self, n_in: int, generator: torch.Generator | None) -> nn.Module:
-        hidden = multilayer_perceptron(n_in, self.hidden_layer_sizes, generator)
-        return hidden.append(
-            linear(self.hidden_layer_sizes[-1], self.n_embedding, generator)
-        )
+        sizes = self.n_hidden, self.n_embedding
+        self.embed_u = Embedding(n_u, *sizes, generator)
+        self.embed_y = Embedding(n_y, *sizes, generator)
 
     def forward(self, u: Tensor, y: Tensor) -> Tensor:
         # In rows for y: objectives search the u of one y, and rows are faster.
