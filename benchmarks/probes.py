@@ -179,7 +179,7 @@ def arguments():
     parser.add_argument("--data", default=os.environ.get("SKDIM_DATA"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--paper", action="store_true")
     args = parser.parse_args()

@@ -233,7 +233,8 @@ def test_own_encoders_of_named_parts_have_layers_and_positions(
     settings = {"local_weight": 1.0, "output_layer": layer, "encoder": Parts}
     dim = quick(of, **settings).fit(digit_images[0])
     assert dim.transform(digit_images[1]).shape == (len(digit_images[1]), n_outputs)
-    assert dim._state["weights"]["terms.local.critic.embed_u.0.weight"].shape[1] == 6
+    weight = dim._state["weights"]["terms.local.critic.embed_u.direct.weight"]
+    assert weight.shape[1] == 6
     assert np.isfinite(dim.score(digit_images[1]))
 
 
