@@ -16,7 +16,7 @@ demo: $(READY)
 
 # SCIPY_ARRAY_API lets scikit-learn run the one check that it otherwise skips.
 test: $(READY)
-	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest
+	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest --numprocesses auto
 
 # The oldest scikit-learn that is supported, and all between it and the newest.
 test-oldest: $(READY)

@@ -15,4 +15,5 @@ def sklearn(session: nox.Session, version: str) -> None:
     wanted = f"scikit-learn=={version}"
     session.install("--constraint", "constraints.txt", wanted, "--editable", ".[test]")
     files = [f"tests/test_{name}.py" for name in TESTS]
-    session.run("pytest", *files, env={"SCIPY_ARRAY_API": "1"})
+    command = ["pytest", "--numprocesses", "auto", *files]
+    session.run(*command, env={"SCIPY_ARRAY_API": "1"})
