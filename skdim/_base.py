@@ -73,6 +73,61 @@ channels) or (n_samples, channels, height, width)
         largest = np.finfo(outputs.dtype).max  # of heavy tails in single precision
         return returned(np.clip(codes, -largest, largest).astype(outputs.dtype), X)
 
+    def score_samples(self, X):
+        """Return the log-density of each row under the learned model.
+
+        If codes ``f(x)`` follow N(0, I), a row has the log-density ``log N(f(x); 0, I)
+        + 1/2 log det(J J^T)``, where ``J`` is the derivative of the code by the row.
+        The law that codes are sent to makes no difference.
+
+        With as many components as columns it is a density of rows.  With fewer it is
+        one along the directions in which the code moves, and says nothing of those
+        across: a row that differs from all others only there is not found by it, and
+        its values are not those of a density of all columns.  Where the encoder folds,
+        sending several regions to one code, it is too high for each of them.  Low
+        values mean unlikely rows, and compare rows under one fitted model only.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images, as in ``transform``.  Time and memory grow with the number
+            of components times that of columns or pixels.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In nats, as float64; -inf where the code cannot move in all directions.
+
+        Raises
+        ------
+        ValueError
+            If there are more components than columns that vary, or if ``output_layer``
+            is not "code".
+        """
+        rows = self._check_rows(X, "score_samples")
+        self._check_has_density()
+        from ._density import log_density
+
+        with self._restored(rows, gradients=True) as (model, device):
+            return returned(log_density(model, rows, device), X)
+
+    def _check_has_density(self):
+        """Raise ValueError where codes have no density, or rows none that follows."""
+        network = self._state["spec"]["network"]
+        if network["output_layer"] != "code":
+            raise ValueError(
+                f"score_samples needs codes, for layers below them follow no law. Got "
+                f"output_layer={network['output_layer']!r}; use output_layer='code'."
+            )
+        scale = self._state["weights"]["network.input.inverse_scale"]
+        n_varying = np.count_nonzero(np.broadcast_to(scale, network["row_shape"]))
+        if network["n_components"] > n_varying:
+            raise ValueError(
+                f"score_samples needs no more components than columns that vary. Got "
+                f"n_components={network['n_components']} and {n_varying} such columns; "
+                f"lower 'n_components'."
+            )
+
     def score(self, X, y=None):
         """Return a lower bound on the information that the codes keep about X.
 
@@ -114,14 +169,15 @@ channels) or (n_samples, channels, height, width)
             return information(model, source, batch_size, seed)
 
     @contextmanager
-    def _restored(self, rows, **changes):
+    def _restored(self, rows, gradients=False, **changes):
         """Rebuild the model for rows of this type; cheap next to using it."""
         from ._model import restored
         from ._runtime import resolve_device
 
         spec, weights = self._fitted_spec(**changes), self._state["weights"]
         device = resolve_device(self.device, or_cpu=True)
-        with restored(spec, weights, rows, self._state["seed"], device) as model:
+        seed = self._state["seed"]
+        with restored(spec, weights, rows, seed, device, gradients) as model:
             yield model, device
 
     def _fitted_spec(self, **changes):

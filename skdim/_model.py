@@ -188,13 +188,17 @@ def restored(
     rows: Any,
     seed: int,
     device: torch.device,
+    gradients: bool = False,
 ) -> Iterator[InfoMax]:
-    """Build a trained model that computes in the type of ``rows``, in a sandbox."""
-    with sandbox(gradients=False, global_seed=spec.global_seed(seed)):
+    """Build a trained model that computes in the type of ``rows``, in a sandbox.
+
+    For gradients it computes in double precision: determinants are made of them.
+    """
+    with sandbox(gradients=gradients, global_seed=spec.global_seed(seed)):
         model = InfoMax(spec, generator=None)
         state = {k: torch.tensor(v, device="cpu") for k, v in weights.items()}
         model.load_state_dict(state, assign=True)
-        model.to(device, torch_type(rows)).eval()
+        model.to(device, torch.float64 if gradients else torch_type(rows)).eval()
         if model.network.is_own_encoder:
             model.network.encoder.float()
         yield model
