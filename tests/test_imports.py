@@ -22,7 +22,7 @@ LAYERS = [
     {"_terms"},
     {"_model"},
     {"_config"},
-    {"_descent", "_statistics"},
+    {"_density", "_descent", "_statistics"},
     {"_trainer"},
     {"_stream"},
     {"_callbacks", "_persistence", "_sklearn"},
