@@ -198,11 +198,13 @@ def main():
     path, rows = RESULTS / f"{name}.json", []
     if path.exists():
         rows = json.loads(path.read_text())["rows"]
-    rows = [
+    others = [
         row
         for row in rows
-        if (row["epochs"], row["images"]) == (args.epochs, args.images)
+        if (row["epochs"], row["images"]) != (args.epochs, args.images)
     ]
+    if others:
+        raise SystemExit(f"{path} holds rows of other settings; move it away.")
     known = {(row["method"], row["seed"]) for row in rows}
     asked = [(m, s) for s in range(args.seeds) for m in METHODS if (m, s) not in known]
     pool = Parallel(args.jobs, return_as="generator_unordered")

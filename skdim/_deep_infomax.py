@@ -219,6 +219,9 @@ class DeepInfoMax(CommonParameters):
     compares estimators of equal weights.  To choose weights, use what the codes are
     for, or ``reference_information_score``.
 
+    Information of "jsd" is reported by the estimate of "nwj" with the critic that it
+    trained, which can be far below 0 where that has learned little.
+
     Two things differ from the paper: the normal distribution function takes the place
     of its sigmoid, which is nearly the same, so that a code can be sent from one law to
     another; and negatives of features at a position are those of other rows at the same
@@ -246,9 +249,14 @@ class DeepInfoMax(CommonParameters):
     # Weights of arXiv 1808.06670, section 4.
     PRESETS = MappingProxyType(
         {
-            "global": {"global_weight": 1.0, "local_weight": 0.0, "prior_weight": 1.0},
-            "local": {"global_weight": 0.0, "local_weight": 1.0, "prior_weight": 0.1},
-            "both": {"global_weight": 0.5, "local_weight": 1.0, "prior_weight": 0.1},
+            name: MappingProxyType(
+                {"global_weight": alpha, "local_weight": beta, "prior_weight": gamma}
+            )
+            for name, (alpha, beta, gamma) in {
+                "global": (1.0, 0.0, 1.0),
+                "local": (0.0, 1.0, 0.1),
+                "both": (0.5, 1.0, 0.1),
+            }.items()
         }
     )
 
