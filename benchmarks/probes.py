@@ -198,12 +198,8 @@ def main():
     path, rows = RESULTS / f"{name}.json", []
     if path.exists():
         rows = json.loads(path.read_text())["rows"]
-    others = [
-        row
-        for row in rows
-        if (row["epochs"], row["images"]) != (args.epochs, args.images)
-    ]
-    if others:
+    setting = args.epochs, args.images
+    if any((row["epochs"], row["images"]) != setting for row in rows):
         raise SystemExit(f"{path} holds rows of other settings; move it away.")
     known = {(row["method"], row["seed"]) for row in rows}
     asked = [(m, s) for s in range(args.seeds) for m in METHODS if (m, s) not in known]
