@@ -59,7 +59,8 @@ class AdversarialAutoencoder(nn.Module):
         """Return what is minimised."""
         error = (self.decoder(codes) - inputs).square().mean() / 2
         encoded = Encoded(codes, [codes], codes, [])
-        return error - 0.1 * self.prior[0](encoded, generator).objective
+        prior = self.prior[0].to(codes.device)
+        return error - 0.1 * prior(encoded, generator).objective
 
 
 def trained(make, case, X, seed, encoder, sizes):
@@ -77,4 +78,4 @@ def trained(make, case, X, seed, encoder, sizes):
     if loss is not None:
         images.minimize(loss_of_batch, model, loss, source, case, generators)
     finalize(model, config, source, generators[0])
-    return model.network
+    return model.network.cpu()

@@ -20,7 +20,7 @@ def simclr(a, b, temperature=0.5):
     n = len(a)
     z = F.normalize(torch.cat([a, b]), dim=1)
     scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
-    return F.cross_entropy(scores, torch.arange(2 * n).roll(n))
+    return F.cross_entropy(scores, torch.arange(2 * n, device=z.device).roll(n))
 
 
 def vicreg(a, b, invariance=25):
@@ -45,14 +45,14 @@ def barlow_twins(a, b, weight=5e-3):
 
 def lejepa(a, b, weight=0.05, n_slices=64):
     """Invariance and SIGReg (Balestriero and LeCun, arXiv 2511.08544)."""
-    knots = torch.linspace(0, 3, 17)
+    knots = torch.linspace(0, 3, 17, device=a.device)
     gauss = (-knots.square() / 2).exp()
     weights = torch.full_like(knots, 2 * 3 / 16) * gauss
     weights[[0, -1]] /= 2
     center = (a + b) / 2
     invariance = ((a - center).square().mean() + (b - center).square().mean()) / 2
     regularizer = 0
-    slices = _directions(a.shape[1], n_slices)
+    slices = _directions(a, n_slices)
     for z in (a, b):
         angle = (z @ slices)[..., None] * knots
         error = (angle.cos().mean(0) - gauss).square() + angle.sin().mean(0).square()
@@ -64,8 +64,8 @@ def _standardized(z):
     return F.batch_norm(z, None, None, training=True)
 
 
-def _directions(n_components, n_slices):
-    return F.normalize(torch.randn(n_components, n_slices), dim=0)
+def _directions(z, n_slices):
+    return F.normalize(torch.randn(z.shape[1], n_slices, device=z.device), dim=0)
 
 
 class DeepInfoMax(nn.Module):
@@ -100,8 +100,8 @@ class DeepInfoMax(nn.Module):
 
 def sliced_wasserstein(z, n_slices=64):
     """Squared sliced 2-Wasserstein distance to N(0, I) (Kolouri, arXiv 1804.01947)."""
-    ranks = (torch.arange(len(z)) + 0.5) / len(z)
-    slices = (z @ _directions(z.shape[1], n_slices)).sort(0).values
+    ranks = (torch.arange(len(z), device=z.device) + 0.5) / len(z)
+    slices = (z @ _directions(z, n_slices)).sort(0).values
     return (slices - torch.special.ndtri(ranks)[:, None]).square().mean()
 
 

@@ -132,7 +132,7 @@ def trained(method, setting, case, images, seed):
         *(model, None, source, case, generators),
     )
     finalize(model, config, source, generators[0])
-    return model.network
+    return model.network.cpu()
 
 
 def trained_by(loss, case, images, seed, encoder=None):
@@ -145,13 +145,14 @@ def trained_by(loss, case, images, seed, encoder=None):
 
     minimize(loss_of_batch, model, loss, source, case, generators)
     finalize(model, config, source, generators[0])
-    return model.network
+    return model.network.cpu()
 
 
 def prepared(case, images, seed, encoder=None, setting=None):
     """Return model, configuration, batches and generators of a training.
 
-    Without a setting of ours, nothing that ours does to its own codes is done.
+    Without a setting of ours, nothing that ours does to its own codes is done.  The
+    first generator orders rows, on the CPU; the second draws on the device.
     """
     estimator = NoiseInjectedDIM(
         case.n_components,
@@ -166,7 +167,7 @@ def prepared(case, images, seed, encoder=None, setting=None):
     estimator.n_features_in_ = rows.shape[1]
     config = estimator._resolve(len(images), images.shape[1:], seed)
     torch.manual_seed(seed)
-    generators = seeded_generator(seed), seeded_generator(seed + 1)
+    generators = seeded_generator(seed), seeded_generator(seed + 1, config.device)
     spec = config.model
     if setting is None:
         plain = replace(spec.network, whiten=False, draws_in=False)
@@ -174,6 +175,7 @@ def prepared(case, images, seed, encoder=None, setting=None):
     model = InfoMax(spec, generators[0])
     model.network.input.fit(rows)
     model.network.input.float()
+    model.to(config.device)
     source = make_source(model, rows, seed, config.device)
     return model, config, source, generators
 
@@ -182,6 +184,7 @@ def minimize(loss_of_batch, model, loss, source, case, generators):
     """Take the steps that make a loss small, which may have weights of its own."""
     groups = [{"params": list(model.parameters())}]
     if isinstance(loss, torch.nn.Module):
+        loss.to(source.device)
         groups.append({"params": list(loss.parameters()), "weight_decay": 0})
     optimizer = torch.optim.AdamW(groups, RATE, weight_decay=WEIGHT_DECAY, fused=True)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
