@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import time
+import traceback
 import warnings
 from functools import partial
 from pathlib import Path
@@ -167,6 +168,15 @@ def measure(method, seed, args):
     return row
 
 
+def attempt(method, seed, args):
+    """Return the row of one method and seed, or one that names what it failed by."""
+    try:
+        return measure(method, seed, args)
+    except Exception as error:  # whatever it is, the others go on
+        traceback.print_exc()
+        return {"failed": f"{method}, seed {seed}: {error!r}"}
+
+
 def layers(network, X):
     """Return codes, the layer below and the flattened map of features."""
     parts = zip(*images.layers(network, X), strict=True)
@@ -204,7 +214,11 @@ def main():
     known = {(row["method"], row["seed"]) for row in rows}
     asked = [(m, s) for s in range(args.seeds) for m in METHODS if (m, s) not in known]
     pool = Parallel(args.jobs, return_as="generator_unordered")
-    for row in pool(delayed(measure)(method, seed, args) for method, seed in asked):
+    failed = []
+    for row in pool(delayed(attempt)(method, seed, args) for method, seed in asked):
+        if "failed" in row:
+            failed.append(row["failed"])
+            continue
         rows.append(row)
         print(
             {
@@ -214,6 +228,8 @@ def main():
             flush=True,
         )
         save(name, rows)
+    if failed:
+        raise SystemExit("\n".join(["These failed; run again for them:", *failed]))
 
 
 if __name__ == "__main__":
