@@ -51,9 +51,10 @@ class AdversarialAutoencoder(nn.Module):
     def __init__(self, n_components, sizes, n_hidden):
         super().__init__()
         self.decoder = Decoder(n_components, sizes)
+        generator = seeded_generator(torch.initial_seed())
+        prior = PriorTerm(1.0, NormalChannel(0.0), n_components, generator)
         # Not a child: it has an optimiser of its own.
-        channel, generator = NormalChannel(0.0), seeded_generator(0)
-        self.prior = (PriorTerm(1.0, channel, n_components, generator).train(),)
+        self.prior = (prior.train(),)
 
     def forward(self, inputs, hidden, codes, generator):
         """Return what is minimised."""
