@@ -114,7 +114,7 @@ def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
     >>> abs(neural_mutual_information(X, Z, n_steps=300) - 0.35) < 0.1
     True
     """
-    X, Z = check_sample(X, min_rows=_FEWEST_ROWS), check_sample(Z)
+    X, Z = check_sample(X, min_rows=_FEWEST_ROWS, name="X"), check_sample(Z)
     if len(X) != len(Z):
         raise ValueError(
             f"X and Z must have the same number of rows, but got {len(X)} and "

@@ -74,36 +74,36 @@ default="normal"
     return float(np.mean(values))
 
 
-def check_sample(Z, *, min_rows=1):
+def check_sample(Z, *, min_rows=1, name="Z"):
     """Return Z as finite rows in double precision, or raise ValueError."""
-    Z = _real_numbers(Z)
+    Z = _real_numbers(Z, name)
     if Z.ndim != 2 or Z.shape[1] == 0:
         raise ValueError(
-            f"Z must have the shape (n_samples, n_components), but got an array of "
+            f"{name} must have the shape (n_samples, n_columns), but got an array of "
             f"shape {Z.shape}; reshape it, one row a sample."
         )
     if len(Z) < min_rows:
         raise ValueError(
-            f"Z must have at least {min_rows} row{'s' * (min_rows > 1)} for this "
+            f"{name} must have at least {min_rows} row{'s' * (min_rows > 1)} for this "
             f"figure, but got {len(Z)}; pass more rows."
         )
     n_bad = len(Z) - int(np.isfinite(Z).all(axis=1).sum())
     if n_bad:
         raise ValueError(
-            f"Z must hold finite numbers, but got NaN or infinity in {n_bad} of "
+            f"{name} must hold finite numbers, but got NaN or infinity in {n_bad} of "
             f"{len(Z)} rows; leave these rows out or impute them."
         )
     return Z
 
 
-def _real_numbers(Z):
+def _real_numbers(Z, name):
     options = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
     try:
         return check_array(Z, dtype=np.float64, ensure_all_finite=False, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"Z must be an array of real numbers, but got what could not be read as "
-            f"such ({error}); pass codes as floats."
+            f"{name} must be an array of real numbers, but got what could not be read "
+            f"as such ({error}); pass it as floats."
         ) from error
 
 

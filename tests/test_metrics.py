@@ -289,7 +289,11 @@ def test_networks_are_repeatable_and_leave_generators_alone():
         (lambda Z: metrics.neural_dependency_measure(Z[:10]), "at least 50 rows"),
         (lambda Z: metrics.neural_dependency_measure(Z, n_steps=0), "'n_steps'"),
         (lambda Z: metrics.neural_mutual_information(Z, Z[1:]), "same number of rows"),
-        (lambda Z: metrics.neural_mutual_information(Z, Z / 0), "NaN or infinity"),
+        (lambda Z: metrics.neural_mutual_information(Z, Z / 0), "Z must hold finite"),
+        (lambda Z: metrics.neural_mutual_information(Z / 0, Z), "X must hold finite"),
+        (lambda Z: metrics.neural_mutual_information(Z[:9], Z), "X must have at least"),
+        (lambda Z: metrics.neural_mutual_information(Z[0], Z), "X must have the shape"),
+        (lambda Z: metrics.neural_mutual_information("a", Z), "X must be an array"),
     ],
 )
 def test_networks_refuse_what_they_cannot_measure(call, message):
