@@ -5,8 +5,8 @@ from functools import cache
 
 from sklearn import get_config
 from sklearn.base import _fit_context
-from sklearn.utils import _array_api
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils import _array_api, _param_validation
+from sklearn.utils._param_validation import HasMethods, Interval
 
 from ._process import load_core
 from ._rows import is_lazy
@@ -39,6 +39,14 @@ __all__ = [
 CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 fit_context = _fit_context(prefer_skip_nested_validation=True)
+
+
+class StrOptions(_param_validation.StrOptions):
+    """Strings to choose from, which errors list in the same order in every process."""
+
+    def __str__(self):
+        options = ", ".join(map(repr, sorted(self.options)))
+        return f"a str among {{{options}}}"
 
 
 class Constraints(Mapping):

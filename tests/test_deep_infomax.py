@@ -1,5 +1,7 @@
 """DeepInfoMax, and local information in NoiseInjectedDIM, as their users see them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -196,6 +198,15 @@ def test_what_makes_no_sense_is_named(digit_rows, estimator, message):
     with pytest.raises(ValueError, match=message):
         estimator.fit(digit_rows[0])
     assert not hasattr(estimator, "n_features_in_")
+
+
+@pytest.mark.parametrize("of", [DeepInfoMax, NoiseInjectedDIM])
+def test_errors_list_choices_in_order(of, digit_rows):
+    for name in ("objective", "critic", "output_layer", "views"):
+        with pytest.raises(ValueError, match=f"'{name}' parameter") as caught:
+            of(**{name: "none such"}).fit(digit_rows[0])
+        listed = re.search("among {(.*?)}", str(caught.value))[1].split(", ")
+        assert listed == sorted(listed) and len(listed) > 2
 
 
 @pytest.mark.parametrize("preset", DeepInfoMax.PRESETS)
