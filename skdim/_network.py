@@ -222,8 +222,8 @@ class Network(nn.Module):
         if not self.has_parts:
             raise ValueError(
                 f"output_layer={self.output_layer!r} needs an encoder of three parts "
-                f"named {PARTS}, as the built-in ones are. Got another instead; use "
-                f"output_layer='code'."
+                f"named {PARTS}, as the built-in ones are. Got a module of type "
+                f"{type(self.encoder).__name__} instead; use output_layer='code'."
             )
         return self._tried(self.below).shape[1]
 

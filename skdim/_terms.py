@@ -18,7 +18,7 @@ from ._channels import Channel
 from ._critics import LEARNED, Critic
 from ._critics import build as build_critic
 from ._encoders import linear, multilayer_perceptron
-from ._network import Network
+from ._network import Network, NetworkSpec
 from ._objectives import OBJECTIVES, Objective
 from ._slices import radial_gap, random_directions, sliced_gap
 from ._spec import ModelSpec
@@ -379,12 +379,7 @@ def _feature_term(
     (n_channels, *places), groups = network.feature_shape(), None
     shape = n_channels, math.prod(places)
     if is_local and not places:
-        if spec.network.is_image:
-            raise ValueError(
-                "local_weight above 0 needs an encoder of images whose features keep "
-                "their positions, such as encoder='conv'. Got another instead; set "
-                "local_weight=0, or use encoder='conv'."
-            )
+        _check_is_table(spec.network, network)
         groups = ColumnGroups(n_channels, generator)
         shape = groups.n_channels, groups.n_positions
     objective = OBJECTIVES[spec.objective]
@@ -393,3 +388,16 @@ def _feature_term(
     n_components = spec.network.n_components
     common = spec.feature_critic, objective, spec.channel, n_components
     return FeatureTerm(weight, *common, shape, is_local, groups, generator)
+
+
+def _check_is_table(spec: NetworkSpec, network: Network) -> None:
+    """Raise ValueError if features without positions are those of images."""
+    if not spec.is_image:
+        return
+    kind = type(network.encoder).__name__
+    got = f"a module of type {kind}" if spec.is_own_encoder else repr(spec.encoder)
+    raise ValueError(
+        f"local_weight above 0 needs an encoder of images whose features keep their "
+        f"positions, such as encoder='conv'. Got {got} instead; set local_weight=0, or "
+        f"use encoder='conv'."
+    )
