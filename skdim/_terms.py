@@ -207,16 +207,12 @@ class FeatureTerm(Term):
     Parameters
     ----------
     weight : float
-    critic : str
-        A key of ``LEARNED``.
-    objective : Objective
-    channel : Channel
-        That codes go through.
-    n_components : int
+    spec : ModelSpec
+        Of the critic, the objective and the channel that codes go through.
     shape : tuple of int
         Numbers of channels and of positions of the features.
     is_local : bool
-    groups : ColumnGroups, default=None
+    groups : ColumnGroups or None
         What makes the features of a table at positions.
     generator : torch.Generator or None
     """
@@ -227,22 +223,22 @@ class FeatureTerm(Term):
     def __init__(
         self,
         weight: float,
-        critic: str,
-        objective: Objective,
-        channel: Channel,
-        n_components: int,
+        spec: ModelSpec,
         shape: tuple[int, int],
         is_local: bool,
         groups: ColumnGroups | None,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(weight)
-        self.objective, self.channel = objective, channel
+        self.objective, self.channel = OBJECTIVES[spec.objective], spec.channel
+        if self.objective.is_for_densities:  # which a critic of features is not
+            self.objective = OBJECTIVES["infonce"]
         self.is_local, self.groups = is_local, groups
         n_channels, self.n_positions = shape
-        self.n_chosen = min(self.n_positions, self.most_positions[critic])
+        self.n_chosen = min(self.n_positions, self.most_positions[spec.feature_critic])
         n_u = n_channels if is_local else n_channels * self.n_positions
-        self.critic = LEARNED[critic](n_u, n_components, generator)
+        n_y = spec.network.n_components
+        self.critic = LEARNED[spec.feature_critic](n_u, n_y, generator)
         self.learning_rate_factor = self.critic.learning_rate_factor
 
     def forward(self, encoded: Encoded, generator: torch.Generator) -> Worth:
@@ -382,12 +378,7 @@ def _feature_term(
         _check_is_table(spec.network, network)
         groups = ColumnGroups(n_channels, generator)
         shape = groups.n_channels, groups.n_positions
-    objective = OBJECTIVES[spec.objective]
-    if objective.is_for_densities:  # which a critic of features is not
-        objective = OBJECTIVES["infonce"]
-    n_components = spec.network.n_components
-    common = spec.feature_critic, objective, spec.channel, n_components
-    return FeatureTerm(weight, *common, shape, is_local, groups, generator)
+    return FeatureTerm(weight, spec, shape, is_local, groups, generator)
 
 
 def _check_is_table(spec: NetworkSpec, network: Network) -> None:

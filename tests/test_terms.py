@@ -7,7 +7,9 @@ import torch
 
 from skdim._channels import NormalChannel, UniformChannel
 from skdim._critics import LEARNED
+from skdim._network import NetworkSpec
 from skdim._objectives import OBJECTIVES
+from skdim._spec import ModelSpec
 from skdim._terms import ColumnGroups, Encoded, FeatureTerm, PriorTerm, SlicedTerm
 
 
@@ -23,16 +25,12 @@ def encoded(codes, features=None):
     return Encoded(codes, [codes], codes, [features])
 
 
-def feature_term(is_local, shape, n_components=2, critic="separable", **kwargs):
-    values = {"weight": 1.0, "objective": OBJECTIVES["infonce"], "groups": None}
-    values |= {"channel": NormalChannel(0.0), "generator": generator()} | kwargs
-    return FeatureTerm(
-        critic=critic,
-        n_components=n_components,
-        shape=shape,
-        is_local=is_local,
-        **values,
+def feature_term(is_local, shape, n_components=2, critic="separable"):
+    network = NetworkSpec("mlp", (8,), (5,), False, n_components)
+    spec = ModelSpec(
+        network, "normal", 0.0, "channel", "infonce", feature_critic=critic
     )
+    return FeatureTerm(1.0, spec, shape, is_local, None, generator())
 
 
 # Bounds of several matrices
