@@ -416,7 +416,7 @@ default="infonce"
                 whiten=whiten,
                 shrinkage=shrinkage,
                 # Without pairs, norms of rows trained on say too little of others.
-                draws_in=self._has_pairs(views),
+                draws_in=views.makes_pairs(self.supervised),
             ),
             noise_distribution=noise_distribution,
             noise_scale=noise_scale,
@@ -448,7 +448,7 @@ default="infonce"
             return name, float(self.noise_scale)
         # Without views all details of a row tell it from others; wider noise leaves
         # those that carry over to rows not seen.
-        is_alone = not (is_image or self._has_pairs(views))
+        is_alone = not (is_image or views.makes_pairs(self.supervised))
         share = 0.5 if is_alone and name == "normal" else 1.0
         channel = CHANNELS[name].for_batch(batch_size, self.n_components, share)
         widest = _WIDEST_NOISE_OF_IMAGES if is_image else math.inf

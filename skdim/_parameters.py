@@ -183,10 +183,6 @@ class CommonParameters(TrainedInfoMax):
                 f"{VIEWS[step].most:g}. Got {self.view_strength!r} instead."
             )
 
-    def _has_pairs(self, views):
-        """Return whether a code is compared with another than the one sent."""
-        return bool(views.steps or self.supervised)
-
     def _resolve_network(self, row_shape, channels_first):
         from ._network import NetworkSpec
 

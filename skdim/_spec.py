@@ -47,6 +47,10 @@ class ViewSpec:
         named = (VIEWS[step] for step in self.steps if isinstance(step, str))
         return any(view.source == "neighbors" for view in named)
 
+    def makes_pairs(self, is_supervised: bool) -> bool:
+        """Return whether a code is compared with another than the one that was sent."""
+        return bool(self.steps or is_supervised)
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -100,8 +104,8 @@ class ModelSpec:
 
     @property
     def has_pairs(self) -> bool:
-        """Whether a code is compared with another code than the one that was sent."""
-        return bool(self.views.steps) or self.is_supervised
+        """Whether a code is compared with another than the one that was sent."""
+        return self.views.makes_pairs(self.is_supervised)
 
     def global_seed(self, seed: int) -> int | None:
         """Return ``seed`` if code of the user's runs inside, which may need it."""
