@@ -62,17 +62,16 @@ class ModelSpec:
     noise_distribution : {"normal", "uniform"}
         Law of the codes, and of noise on them.
     noise_scale : float
-        0 is a channel without noise, and ``channel_weight`` then too.
-    critic : str
-        Between codes and noisy codes, a key of ``CRITICS``.
+        0 is a channel without noise, and ``critic`` then None.
+    critic : str or None
+        Between codes and noisy codes, one of ``CRITICS``; None leaves out the term of
+        the information through the channel.
     objective : str
         A key of ``OBJECTIVES``.
     views : ViewSpec
     is_supervised : bool
-    channel_weight : {0, 1}
-        Whether the information through the channel is a term.
     agreement_weight : float
-        Share of the agreement bound in it.
+        Share of the agreement bound in the term of the channel.
     sliced_weight, global_weight, local_weight, prior_weight : float
         Of the other terms; without weight there is no such term.
     feature_critic : str
@@ -84,11 +83,10 @@ class ModelSpec:
     network: NetworkSpec
     noise_distribution: str
     noise_scale: float
-    critic: str
+    critic: str | None
     objective: str
     views: ViewSpec = ViewSpec()
     is_supervised: bool = False
-    channel_weight: float = 1.0
     agreement_weight: float = 0.0
     sliced_weight: float = 0.0
     global_weight: float = 0.0

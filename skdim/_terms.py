@@ -346,7 +346,7 @@ def build_terms(
 ) -> dict[str, Term]:
     """Return the terms of a model by name, in the order they are computed in."""
     terms: dict[str, Term] = {"sliced": SlicedTerm(spec.sliced_weight)}
-    if spec.channel_weight:
+    if spec.critic is not None:
         terms["channel"] = _channel_term(spec, generator)
     for name in ("global", "local"):
         if weight := getattr(spec, f"{name}_weight"):

@@ -27,9 +27,7 @@ def encoded(codes, features=None):
 
 def feature_term(is_local, shape, n_components=2, critic="separable"):
     network = NetworkSpec("mlp", (8,), (5,), False, n_components)
-    spec = ModelSpec(
-        network, "normal", 0.0, "channel", "infonce", feature_critic=critic
-    )
+    spec = ModelSpec(network, "normal", 0.0, None, "infonce", feature_critic=critic)
     return FeatureTerm(1.0, spec, shape, is_local, None, generator())
 
 
