@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ._config import Data, FitConfig
 from ._descent import Descent
@@ -97,9 +98,22 @@ def _held(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, np.ndarray]]:
 def _put_back(optimizer: torch.optim.Optimizer, held: dict[int, Any]) -> None:
     if not held:
         return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     whole = optimizer.state_dict()
     whole["state"] = {
-        i: {k: torch.tensor(v, device="cpu") for k, v in part.items()}
+        i: {k: _laid_out(v, parameters[i]) for k, v in part.items()}
         for i, part in held.items()
     }
     optimizer.load_state_dict(whole)
+
+
+def _laid_out(value: np.ndarray, parameter: Tensor) -> Tensor:
+    """Return a tensor of an average, laid out in memory as its parameter is.
+
+    A pickle changes the layout of convolutions, and a fused optimiser, which goes
+    through memory in order, would take the averages of other weights.
+    """
+    value = torch.tensor(value, device="cpu")
+    if value.shape != parameter.shape:  # the number of steps
+        return value
+    return torch.empty_like(parameter, device="cpu").copy_(value)

@@ -14,7 +14,7 @@ from estimators import quick
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
-from skdim import NoiseInjectedDIM, _statistics, _trainer
+from skdim import DeepInfoMax, NoiseInjectedDIM, _statistics, _trainer
 from skdim._descent import Descent
 from skdim._normalizer import NormMap
 from skdim._process import uninterrupted
@@ -152,6 +152,17 @@ def test_a_stream_is_reproducible_and_survives_a_pickle(digit_rows):
     two = pickle.loads(pickle.dumps(quick().partial_fit(train[:300])))
     two.partial_fit(train[300:600])
     np.testing.assert_array_equal(one.transform(test), two.transform(test))
+
+
+@pytest.mark.parametrize("of", [DeepInfoMax, NoiseInjectedDIM])
+def test_a_stream_of_images_survives_a_pickle(of, digit_images):
+    train, _ = digit_images
+    one = quick(of, hidden_layer_sizes=(8, 16)).partial_fit(train[:300])
+    two = pickle.loads(pickle.dumps(one))
+    for dim in (one, two):
+        dim.partial_fit(train[300:600])
+    for name, value in one._state["weights"].items():
+        np.testing.assert_array_equal(two._state["weights"][name], value, name)
 
 
 def test_a_stream_goes_on_from_a_fit(digit_rows):
