@@ -8,10 +8,12 @@ from . import _process, metrics  # noqa: F401 (_process notes who imported us)
 from ._deep_infomax import DeepInfoMax
 from ._display import InformationDisplay, MatchDisplay
 from ._noise_injected_dim import NoiseInjectedDIM
+from ._outlier_detector import InfoMaxOutlierDetector
 from ._version import __version__
 
 __all__ = [
     "DeepInfoMax",
+    "InfoMaxOutlierDetector",
     "InformationDisplay",
     "MatchDisplay",
     "NoiseInjectedDIM",

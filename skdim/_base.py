@@ -111,6 +111,13 @@ channels) or (n_samples, channels, height, width)
         with self._restored(rows, gradients=True) as (model, device):
             return returned(log_density(model, rows, device), X)
 
+    def _representation(self, rows):
+        """Return the layer below the code of checked rows, raw."""
+        from ._model import representation
+
+        with self._restored(rows) as (model, device):
+            return representation(model, rows, device)
+
     def _check_has_density(self):
         """Raise ValueError where codes have no density, or rows none that follows."""
         network = self._state["spec"]["network"]

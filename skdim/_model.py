@@ -29,6 +29,7 @@ __all__ = [
     "even_batches",
     "information",
     "make_source",
+    "representation",
     "restored",
     "torch_type",
     "transform",
@@ -214,6 +215,13 @@ def transform(
     for chunk in batches(len(rows), math.prod(rows.shape[1:])):
         outputs[chunk] = model.network(take(rows, chunk, device)).to(to)
     return outputs
+
+
+def representation(model: InfoMax, rows: Any, device: torch.device) -> np.ndarray:
+    """Return the layer below the code of all rows, raw."""
+    chunks = batches(len(rows), math.prod(rows.shape[1:]))
+    layer = model.network.representation
+    return np.concatenate([layer(take(rows, c, device)).cpu().numpy() for c in chunks])
 
 
 def make_source(

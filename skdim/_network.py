@@ -205,9 +205,14 @@ class Network(nn.Module):
     def below(self, inputs: Tensor) -> Tensor:
         """Map scaled inputs to the layer below the code that is put out, raw."""
         layer = self.encoder.features(self._cast(inputs))
-        if self.output_layer == "hidden":
+        if self.output_layer != "features":
             layer = self.encoder.hidden(layer)
         return layer.flatten(1).to(self._dtype)
+
+    def representation(self, rows: Tensor) -> Tensor:
+        """Map rows to the layer below the code, raw, or without parts to the code."""
+        inputs = self.input(rows)
+        return self.below(inputs) if self.has_parts else self.encode(inputs)
 
     @property
     def _dtype(self) -> torch.dtype:

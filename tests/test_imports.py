@@ -31,6 +31,8 @@ LAYERS = [
     {"_training"},
     {"_parameters", "_samples"},
     {"_deep_infomax", "_noise_injected_dim"},
+    {"_novelty"},
+    {"_outlier_detector"},
     {"_dependence", "_distances", "_normality", "_summaries"},
     {"_scorers"},
     {"_display", "metrics"},

@@ -1,0 +1,231 @@
+"""How unlike training rows a row is: four views of it, and their sum.
+
+Each view has a scale of its own.  Among the training rows, each scored as if it had
+been left out, a value becomes a p-value, and the sum of ``-log p`` over the views is
+what Fisher's method combines tests by (R. A. Fisher, *Statistical Methods for Research
+Workers*, 1925, section 21.1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from ._rows import batches
+
+__all__ = ["Columns", "Neighbors", "Novelty", "Reconstruction", "Scaling", "Surprise"]
+
+_NOT_TRAINED_ON = -1
+_TINY = 1e-12  # Of numbers of variance 1
+
+
+class Scaling:
+    """Rows as flat numbers of variance 1; what never varies is left out.
+
+    Columns of a table have a scale each, the pixels of images one for all.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        flat = self._flat(rows)
+        self.mean = flat.mean(0)
+        scale = flat.std(0)
+        varies = scale > 10 * np.finfo(np.float64).eps * np.abs(self.mean)
+        if rows.ndim > 2:
+            scale = np.full_like(scale, np.sqrt((scale**2).mean()))
+        self.inverse = np.divide(1, scale, where=varies, out=np.zeros_like(scale))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows on this scale, in double precision."""
+        return (self._flat(rows) - self.mean) * self.inverse
+
+    @staticmethod
+    def _flat(rows: np.ndarray) -> np.ndarray:
+        return rows.reshape(len(rows), -1).astype(np.float64)
+
+
+class Neighbors:
+    """How far a row is from what its nearest training rows make of it.
+
+    These are mixed to come close to the row, with weights that are kept small: a local
+    linear model, of which a single neighbour and the mean of all are the two ends.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_columns)
+        Those trained on.
+    n_neighbors : int, default=5
+    shrinkage : float, default=0.3
+        Of the weights, relative to the mean square distance of neighbours from their
+        mean.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, n_neighbors: int = 5, shrinkage: float = 0.3
+    ) -> None:
+        self.rows, self.shrinkage = rows, shrinkage
+        self.n_neighbors = min(n_neighbors, len(rows) - 1)
+        self.index = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(rows)
+        distances = self._distances(rows, np.arange(len(rows)))
+        self.floor = 1e-3 * distances.mean() + _TINY
+
+    def __call__(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Return log-distances; ``own`` are the training rows that these are."""
+        return np.log(self._distances(rows, own) + self.floor)
+
+    def own(self, rows: np.ndarray) -> np.ndarray:
+        """Return the training row that each row is equal to, or -1."""
+        found = np.full(len(rows), _NOT_TRAINED_ON)
+        for chunk in batches(len(rows), self.rows.shape[1] * self.n_neighbors):
+            near = self.index.kneighbors(rows[chunk], return_distance=False)
+            same = (self.rows[near] == rows[chunk, None]).all(2)
+            first = near[np.arange(len(near)), same.argmax(1)]
+            found[chunk] = np.where(same.any(1), first, _NOT_TRAINED_ON)
+        return found
+
+    def _distances(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+        chunks = batches(len(rows), self.rows.shape[1] * self.n_neighbors)
+        return np.concatenate([self._residual(rows[c], own[c]) for c in chunks])
+
+    def _residual(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+        near = self.rows[self._near(rows, own)]
+        center = near.mean(1)
+        spread, away = near - center[:, None], rows - center
+        gram = spread @ spread.mT
+        ridge = self.shrinkage * np.trace(gram, axis1=1, axis2=2) / self.n_neighbors
+        gram += np.maximum(ridge, _TINY)[:, None, None] * np.eye(self.n_neighbors)
+        weights = np.linalg.solve(gram, spread @ away[..., None])
+        return np.linalg.norm(away - (weights.mT @ spread)[:, 0], axis=1)
+
+    def _near(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+        near = self.index.kneighbors(rows, return_distance=False)
+        left_out = near == own[:, None]
+        left_out[~left_out.any(1), -1] = True
+        return near[~left_out].reshape(len(rows), -1)
+
+
+class Reconstruction:
+    """How unlikely the error of a row is that features are mapped to, linearly.
+
+    Ridge regression of rows on features.  The error of a row that was trained on is the
+    one without it, by its leverage (Allen, *Technometrics* 1974); all are weighed by
+    the covariance of these.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, features: np.ndarray, shrinkage: float = 1e-3
+    ) -> None:
+        self.center, self.mean = features.mean(0), rows.mean(0)
+        centered = features - self.center
+        gram = centered.T @ centered
+        ridge = shrinkage * np.trace(gram) / len(gram) + _TINY
+        self.inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
+        self.weights = self.inverse @ (centered.T @ (rows - self.mean))
+        errors = self._errors(rows, features, np.arange(len(rows)))
+        covariance = errors.T @ errors / len(errors)
+        # A hundredth of the variance of rows is not looked below.
+        covariance += 0.01 * np.eye(len(covariance))
+        self.whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
+
+    def __call__(
+        self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
+    ) -> np.ndarray:
+        """Return the logarithm of the squared error, whitened."""
+        errors = self._errors(rows, features, own) @ self.whitening
+        return np.log((errors**2).sum(1) + _TINY)
+
+    def _errors(self, rows, features, own):
+        centered = features - self.center
+        leverage = np.einsum("ij,ij->i", centered @ self.inverse, centered)
+        is_own = own != _NOT_TRAINED_ON
+        kept = np.where(is_own, 1 - np.minimum(leverage, 0.999), 1)
+        return (rows - self.mean - centered @ self.weights) / kept[:, None]
+
+
+class Columns:
+    """How far out each column is, by its rank among training rows, all together.
+
+    The sum of ``-log p`` over the columns, two-sided, as if these were independent
+    (Li et al., ECOD, arXiv 2201.00382).
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.sorted = np.sort(rows, axis=0)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the sum of negative logarithms."""
+        n_rows = len(self.sorted)
+        total = np.zeros(len(rows))
+        for column, ranked in zip(rows.T, self.sorted.T, strict=True):
+            below = 1 + np.searchsorted(ranked, column, "right")
+            above = 1 + n_rows - np.searchsorted(ranked, column, "left")
+            tail = 2 * np.minimum(below, above) / (n_rows + 1)
+            total -= np.log(np.minimum(tail, 1))
+        return total
+
+
+class Surprise:
+    """``-log p`` of a value among those of training rows.
+
+    Beyond the share ``tail`` it goes on as a straight line, as the excesses of most
+    laws do (Pickands, *Annals of Statistics* 1975): ranks could not tell how far out
+    a value is that is larger than all.
+    """
+
+    def __init__(self, values: np.ndarray, tail: float = 0.1) -> None:
+        self.sorted = np.sort(values)
+        ranks = np.arange(len(values)) / (len(values) + 1)
+        self.levels = np.minimum(-np.log1p(-ranks), -np.log(tail))
+        self.edge, median = np.quantile(values, [1 - tail, 0.5])
+        excess = self.sorted[self.sorted > self.edge] - self.edge
+        mean = excess.mean() if len(excess) else 0
+        self.excess = max(mean, 1e-3 * (self.edge - median) + _TINY)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers from 0 up, in nats."""
+        inside = np.interp(values, self.sorted, self.levels)
+        beyond = np.maximum(values - self.edge, 0) / self.excess
+        return np.where(beyond > 0, self.levels[-1] + beyond, inside)
+
+
+class Novelty:
+    """The sum of what all views find surprising in a row.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, ...)
+        Those trained on.
+    features : ndarray of shape (n_rows, n_features)
+        What a model learned of them.
+    """
+
+    def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
+        self.scaling = Scaling(rows)
+        scaled = self.scaling(rows)
+        self.views = {
+            "rows": Neighbors(scaled),
+            "features": Neighbors(features.astype(np.float64)),
+            "reconstruction": Reconstruction(scaled, features.astype(np.float64)),
+            "columns": Columns(scaled),
+        }
+        values = self._values(scaled, features, np.arange(len(rows)))
+        self.surprises = {name: Surprise(value) for name, value in values.items()}
+
+    def parts(self, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the surprise of each view; rows trained on count as left out."""
+        scaled = self.scaling(rows)
+        own = self.views["rows"].own(scaled)
+        values = self._values(scaled, features, own)
+        return {name: self.surprises[name](value) for name, value in values.items()}
+
+    def __call__(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return the sum over the views, in nats."""
+        return sum(self.parts(rows, features).values())
+
+    def _values(self, scaled, features, own):
+        features, views = features.astype(np.float64), self.views
+        return {
+            "rows": views["rows"](scaled, own),
+            "features": views["features"](features, own),
+            "reconstruction": views["reconstruction"](scaled, features, own),
+            "columns": views["columns"](scaled),
+        }

@@ -1,0 +1,341 @@
+"""Outlier detection on a learned model, with p-values that hold on unseen data."""
+
+import math
+from numbers import Real
+
+import numpy as np
+from scipy import stats
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import BaseInfoMax
+from ._laws import Law
+from ._noise_injected_dim import NoiseInjectedDIM
+from ._novelty import Novelty
+from ._sklearn import HasMethods, Interval, fit_context
+from ._validation import check_rows, native
+
+__all__ = ["InfoMaxOutlierDetector"]
+
+_FEWEST_ROWS = 4
+_STEPS = 200  # Half of what codes need to follow their law, and as good for this use
+_MOST = np.iinfo(np.int32).max
+
+
+class InfoMaxOutlierDetector(OutlierMixin, BaseEstimator):
+    """Detect rows unlike those trained on, with a false-alarm rate you choose.
+
+    Four views of a row each say how surprising it is, and their sum is its score: how
+    far it is from what its nearest training rows make of it; the same among features
+    that a `NoiseInjectedDIM` learned; how badly these features say what the row is; and
+    how far out its columns are, one by one.  `p_values` turns the score into the
+    probability that a row like those trained on would score as high.
+
+    Parameters
+    ----------
+    estimator : NoiseInjectedDIM or DeepInfoMax, default=None
+        What learns features; it is cloned.  None is a `NoiseInjectedDIM` with
+        ``n_components=16``, or the number of columns if that is lower, trained for 200
+        steps.
+    contamination : float, default=0.05
+        Share of the training rows that `predict` calls outliers, in (0, 0.5].
+    calibration_size : float, default=0.5
+        Share of the rows that a second detector, which `p_values` uses, is judged by
+        and not trained on.  0 does without it, in half the time, and without p-values
+        by ``method="conformal"``.
+    support_fraction : float, default=None
+        Share of the training rows, those least surprising, that the detector is fitted
+        on again, for rows of which some are outliers already.  None takes all for
+        normal.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the split, and of estimators that have none.
+
+    Attributes
+    ----------
+    estimator_ : NoiseInjectedDIM or DeepInfoMax
+        Fitted on all rows (of the support).
+    offset_ : float
+        ``decision_function`` is ``score_samples`` minus this.
+    support_ : ndarray of shape (n_samples,)
+        Whether a row is among those that the detector was fitted on.
+    n_features_in_ : int
+        Number of columns, or of pixels times channels.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of columns, if X had names that are all strings.
+
+    See Also
+    --------
+    NoiseInjectedDIM : Its ``score_samples`` is the log-density of the learned model.
+    sklearn.neighbors.LocalOutlierFactor : Distances to neighbours alone.
+
+    Notes
+    -----
+    A row that is equal to one trained on is scored as that one, left out: scores of
+    training rows are not too good, and `fit_predict` needs no other mode.
+
+    References
+    ----------
+    .. [1] Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World*,
+       Springer 2005: conformal p-values.
+    .. [2] Bates et al., "Testing for Outliers with Conformal p-values", Annals of
+       Statistics 2023, arXiv:2104.08279.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from skdim import InfoMaxOutlierDetector
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> benign, malignant = X[y == 1], X[y == 0]
+    >>> detector = InfoMaxOutlierDetector(random_state=0).fit(benign[:300])
+    >>> p = detector.p_values(malignant)
+    >>> bool((p <= 0.05).mean() > 0.8)
+    True
+    >>> bool((detector.p_values(benign[300:]) <= 0.05).mean() < 0.15)
+    True
+    """
+
+    _parameter_constraints = {
+        "estimator": [None, HasMethods(["fit", "transform"])],
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "calibration_size": [Interval(Real, 0, 1, closed="left")],
+        "support_fraction": [None, Interval(Real, 0.5, 1, closed="both")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        contamination=0.05,
+        calibration_size=0.5,
+        support_fraction=None,
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.contamination = contamination
+        self.calibration_size = calibration_size
+        self.support_fraction = support_fraction
+        self.random_state = random_state
+
+    @fit_context
+    def fit(self, X, y=None):
+        """Learn what rows are like.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
+channels)
+            Rows of a table, or images; at least 4.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter is not as described.
+        TypeError
+            If ``estimator`` is of another type.
+        """
+        self._check_estimator()
+        before = dict(vars(self))
+        try:
+            self._fit(X)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def _fit(self, X):
+        rows = self._rows(X, reset=True)
+        rng = check_random_state(self.random_state)
+        self._model, self.support_ = self._supported(rows, rng)
+        self.estimator_ = self._model.estimator
+        scores = -self._model.surprise(rows)
+        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        self._calibration = None
+        if self.calibration_size:
+            self._calibration = self._calibrated(rows[self.support_], rng)
+
+    def _check_estimator(self):
+        if self.estimator is None or isinstance(self.estimator, BaseInfoMax):
+            return
+        raise TypeError(
+            f"The 'estimator' parameter must be a NoiseInjectedDIM or a DeepInfoMax, "
+            f"for scores need the layer below its codes. Got "
+            f"{type(self.estimator).__name__} instead; put other transformers before "
+            f"the detector in a Pipeline."
+        )
+
+    def _supported(self, rows, rng):
+        """Return a model of rows, or of those that it finds least surprising."""
+        support = np.ones(len(rows), dtype=bool)
+        model = self._fitted(rows, rng)
+        if self.support_fraction is None:
+            return model, support
+        n_kept = math.ceil(self.support_fraction * len(rows))
+        kept = np.argsort(model.surprise(rows), kind="stable")[:n_kept]
+        support[:] = False
+        support[kept] = True
+        return self._fitted(rows[support], rng), support
+
+    def _calibrated(self, rows, rng):
+        """Return a model of some rows and the sorted surprise at the others."""
+        order = rng.permutation(len(rows))
+        n_held = max(1, round(self.calibration_size * len(rows)))
+        n_held = min(n_held, len(rows) - 3)
+        model = self._fitted(rows[order[n_held:]], rng)
+        return model, np.sort(model.surprise(rows[order[:n_held]]))
+
+    def _fitted(self, rows, rng):
+        estimator = _default(rows) if self.estimator is None else clone(self.estimator)
+        seed = int(rng.randint(_MOST))
+        if estimator.random_state is None:
+            estimator.set_params(random_state=seed)
+        return _Model(estimator.fit(rows), rows)
+
+    def score_samples(self, X):
+        """Return how much each row is like those trained on.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images, as in `fit`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            The negative sum of the surprise of the four views, in nats; the lower, the
+            more unlike.
+        """
+        check_is_fitted(self)
+        return -self._model.surprise(self._rows(X))
+
+    def decision_function(self, X):
+        """Return `score_samples` minus ``offset_``; negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images, as in `fit`.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_samples,)
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Return -1 for outliers and 1 for the others, by ``contamination``.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images, as in `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X, *, method="conformal"):
+        """Return the probability of a score as high for a row like those trained on.
+
+        Parameters
+        ----------
+        X : array-like
+            Rows or images, as in `fit`.
+        method : {"conformal", "law"}, default="conformal"
+            "conformal" ranks the score of a row among those of held-out rows: if a row
+            is exchangeable with them, its p-value is at most ``alpha`` with probability
+            at most ``alpha``, whatever the data and the size of the sample.  The
+            smallest is one over one more than the number of these rows.  "law" takes
+            the codes by their law: the squared norm of those of N(0, I) follows
+            chi-square.  It has no smallest value, and holds as well as codes of unseen
+            rows follow the law.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If ``method`` is unknown, or asks for what was not fitted.
+        """
+        check_is_fitted(self)
+        if method not in ("conformal", "law"):
+            raise ValueError(
+                f"The 'method' must be 'conformal' or 'law'. Got {method!r} instead."
+            )
+        rows = self._rows(X)
+        if method == "law":
+            return _by_law(self.estimator_, rows)
+        if self._calibration is None:
+            raise ValueError(
+                "p_values needs rows held out to rank scores among. Got "
+                "calibration_size=0 in fit; set it above 0, or use method='law'."
+            )
+        model, held = self._calibration
+        n_higher = len(held) - np.searchsorted(held, model.surprise(rows), "left")
+        return (1 + n_higher) / (1 + len(held))
+
+    def _rows(self, X, reset=False):
+        """Return checked rows, all in memory: neighbours are looked for in them."""
+        X, _ = native(X)
+        fewest = _FEWEST_ROWS if reset else 1
+        return np.asarray(check_rows(self, X, reset=reset, min_samples=fewest)[0][:])
+
+    @property
+    def image_shape(self):
+        """Shape of the images that rows are, as the estimator has it."""
+        return getattr(self.estimator, "image_shape", None)
+
+    @property
+    def _fitted_row_shape(self):
+        return self.estimator_._fitted_row_shape
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "offset_")
+
+
+class _Model:
+    """A fitted estimator and what is new to it."""
+
+    def __init__(self, estimator, rows):
+        self.estimator = estimator
+        self.novelty = Novelty(rows, estimator._representation(rows))
+
+    def surprise(self, rows):
+        """Return how surprising each row is, in nats."""
+        return self.novelty(rows, self.estimator._representation(rows))
+
+
+def _default(rows):
+    """Return the estimator that is used if none is given."""
+    n_components = min(16, math.prod(rows.shape[1:]))
+    batch_size = NoiseInjectedDIM()._full_batch_size
+    steps_per_epoch = max(1, len(rows) // batch_size)
+    return NoiseInjectedDIM(
+        n_components, max_iter=math.ceil(_STEPS / steps_per_epoch)
+    )
+
+
+def _by_law(estimator, rows):
+    """Return p-values of codes by the law they are promised to follow."""
+    law = getattr(estimator, "output_distribution_", None)
+    if not isinstance(estimator, NoiseInjectedDIM) or law is None:
+        raise ValueError(
+            f"method='law' needs codes that follow a law. Got "
+            f"{type(estimator).__name__} with output_layer="
+            f"{estimator.output_layer!r}; use method='conformal'."
+        )
+    z = Law(law).to_normal(estimator.transform(rows))
+    return stats.chi2.sf((z**2).sum(1), z.shape[1])
