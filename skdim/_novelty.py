@@ -65,29 +65,53 @@ class Neighbors:
         self.rows, self.shrinkage = rows, shrinkage
         self.n_neighbors = min(n_neighbors, len(rows) - 1)
         self.index = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(rows)
-        distances = self._distances(rows, np.arange(len(rows)))
+        distances = self._distances(rows, self.near(rows), np.arange(len(rows)))
         self.floor = 1e-3 * distances.mean() + _TINY
+        self.left_out = np.log(distances + self.floor)
 
-    def __call__(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Return log-distances; ``own`` are the training rows that these are."""
-        return np.log(self._distances(rows, own) + self.floor)
+    def __call__(
+        self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
+    ) -> np.ndarray:
+        """Return log-distances.
 
-    def own(self, rows: np.ndarray) -> np.ndarray:
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        near : ndarray of shape (n_rows, n_neighbors + 1)
+            The training rows that are nearest.
+        own : ndarray of shape (n_rows,)
+            The training row that each row is equal to and that is left out, or -1.
+        """
+        return np.log(self._distances(rows, near, own) + self.floor)
+
+    def near(self, rows: np.ndarray) -> np.ndarray:
+        """Return the nearest training rows of each row, one more than is used."""
+        return self.index.kneighbors(rows, return_distance=False)
+
+    def own(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
         """Return the training row that each row is equal to, or -1."""
         found = np.full(len(rows), _NOT_TRAINED_ON)
-        for chunk in batches(len(rows), self.rows.shape[1] * self.n_neighbors):
-            near = self.index.kneighbors(rows[chunk], return_distance=False)
-            same = (self.rows[near] == rows[chunk, None]).all(2)
-            first = near[np.arange(len(near)), same.argmax(1)]
+        for chunk in self._chunks(rows):
+            same = (self.rows[near[chunk]] == rows[chunk, None]).all(2)
+            first = np.take_along_axis(near[chunk], same.argmax(1)[:, None], 1)[:, 0]
             found[chunk] = np.where(same.any(1), first, _NOT_TRAINED_ON)
         return found
 
-    def _distances(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        chunks = batches(len(rows), self.rows.shape[1] * self.n_neighbors)
-        return np.concatenate([self._residual(rows[c], own[c]) for c in chunks])
+    def _chunks(self, rows: np.ndarray) -> list[slice]:
+        return batches(len(rows), rows.shape[1] * (self.n_neighbors + 1))
 
-    def _residual(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        near = self.rows[self._near(rows, own)]
+    def _distances(
+        self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
+    ) -> np.ndarray:
+        left_out = near == own[:, None]
+        left_out[~left_out.any(1), -1] = True
+        near = near[~left_out].reshape(len(rows), -1)
+        parts = [
+            self._residual(rows[c], self.rows[near[c]]) for c in self._chunks(rows)
+        ]
+        return np.concatenate(parts)
+
+    def _residual(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
         center = near.mean(1)
         spread, away = near - center[:, None], rows - center
         gram = spread @ spread.mT
@@ -95,12 +119,6 @@ class Neighbors:
         gram += np.maximum(ridge, _TINY)[:, None, None] * np.eye(self.n_neighbors)
         weights = np.linalg.solve(gram, spread @ away[..., None])
         return np.linalg.norm(away - (weights.mT @ spread)[:, 0], axis=1)
-
-    def _near(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        near = self.index.kneighbors(rows, return_distance=False)
-        left_out = near == own[:, None]
-        left_out[~left_out.any(1), -1] = True
-        return near[~left_out].reshape(len(rows), -1)
 
 
 class Reconstruction:
@@ -125,15 +143,20 @@ class Reconstruction:
         # A hundredth of the variance of rows is not looked below.
         covariance += 0.01 * np.eye(len(covariance))
         self.whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
+        self.left_out = self._size(errors)
 
     def __call__(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
         """Return the logarithm of the squared error, whitened."""
-        errors = self._errors(rows, features, own) @ self.whitening
-        return np.log((errors**2).sum(1) + _TINY)
+        return self._size(self._errors(rows, features, own))
 
-    def _errors(self, rows, features, own):
+    def _size(self, errors: np.ndarray) -> np.ndarray:
+        return np.log(((errors @ self.whitening) ** 2).sum(1) + _TINY)
+
+    def _errors(
+        self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
+    ) -> np.ndarray:
         centered = features - self.center
         leverage = np.einsum("ij,ij->i", centered @ self.inverse, centered)
         is_own = own != _NOT_TRAINED_ON
@@ -150,6 +173,7 @@ class Columns:
 
     def __init__(self, rows: np.ndarray) -> None:
         self.sorted = np.sort(rows, axis=0)
+        self.left_out = self(rows)  # as good as: a rank moves by one
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return the sum of negative logarithms."""
@@ -200,32 +224,25 @@ class Novelty:
 
     def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
         self.scaling = Scaling(rows)
-        scaled = self.scaling(rows)
+        scaled, features = self.scaling(rows), features.astype(np.float64)
         self.views = {
             "rows": Neighbors(scaled),
-            "features": Neighbors(features.astype(np.float64)),
-            "reconstruction": Reconstruction(scaled, features.astype(np.float64)),
+            "features": Neighbors(features),
+            "reconstruction": Reconstruction(scaled, features),
             "columns": Columns(scaled),
         }
-        values = self._values(scaled, features, np.arange(len(rows)))
-        self.surprises = {name: Surprise(value) for name, value in values.items()}
+        self.surprises = {k: Surprise(view.left_out) for k, view in self.views.items()}
 
     def parts(self, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
         """Return the surprise of each view; rows trained on count as left out."""
-        scaled = self.scaling(rows)
-        own = self.views["rows"].own(scaled)
-        values = self._values(scaled, features, own)
-        return {name: self.surprises[name](value) for name, value in values.items()}
-
-    def __call__(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """Return the sum over the views, in nats."""
-        return sum(self.parts(rows, features).values())
-
-    def _values(self, scaled, features, own):
-        features, views = features.astype(np.float64), self.views
-        return {
-            "rows": views["rows"](scaled, own),
-            "features": views["features"](features, own),
-            "reconstruction": views["reconstruction"](scaled, features, own),
-            "columns": views["columns"](scaled),
+        rows, features = self.scaling(rows), features.astype(np.float64)
+        by_rows, by_features, reconstruction, columns = self.views.values()
+        near = by_rows.near(rows)
+        own = by_rows.own(rows, near)
+        values = {
+            "rows": by_rows(rows, near, own),
+            "features": by_features(features, by_features.near(features), own),
+            "reconstruction": reconstruction(rows, features, own),
+            "columns": columns(rows),
         }
+        return {name: self.surprises[name](value) for name, value in values.items()}

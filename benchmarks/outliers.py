@@ -1,0 +1,219 @@
+"""Outlier detectors on the tables of ADBench (Han et al., arXiv 2206.09426).
+
+Tables are looked for in the folder ``adbench`` of the data.  Of each, at most 10,000
+rows are drawn.  One-class: a random half of the normal rows is trained on, and the
+rest judged by.  Contaminated: all rows are trained on and judged by.  Columns that
+never vary in training are dropped and the others standardised, for all methods alike.
+
+Rows of results are kept as they come, so that a run that was cut off goes on.
+"""
+
+import itertools
+import json
+import time
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from _common import RESULTS, arguments, save
+from joblib import Parallel, delayed
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+
+from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM
+
+MOST_ROWS = 10_000
+LEVELS = (0.01, 0.05)
+
+
+def names(folder):
+    """Return the names of the tables, by their number."""
+    found = (path.stem for path in (Path(folder) / "adbench").glob("*.npz"))
+    return sorted(found, key=lambda name: int(name.split("_")[0]))
+
+
+def split(folder, name, seed, is_one_class):
+    """Return rows to train on and to judge by, and which of these are outliers."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    X, y = drawn(folder, name, rng)
+    normal = np.flatnonzero(y == 0)
+    train = np.sort(rng.choice(normal, len(normal) // 2, False))
+    test = np.setdiff1d(np.arange(len(y)), train)
+    if not is_one_class:
+        train = test = np.arange(len(y))
+    X_train, X_test = X[train], X[test]
+    varies = np.ptp(X_train, axis=0) > 0
+    scaler = StandardScaler().fit(X_train[:, varies])
+    rows = [scaler.transform(part[:, varies]) for part in (X_train, X_test)]
+    return *rows, y[test]
+
+
+def drawn(folder, name, rng):
+    """Return at most so many rows, with their share of outliers."""
+    with np.load(Path(folder) / "adbench" / f"{name}.npz", allow_pickle=True) as file:
+        X, y = file["X"].astype(float), file["y"].ravel().astype(int)
+    if len(y) <= MOST_ROWS:
+        return X, y
+    out, normal = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
+    n_out = min(len(out), int(np.ceil(len(out) / len(y) * MOST_ROWS)))
+    index = [rng.choice(out, n_out, False)]
+    index.append(rng.choice(normal, MOST_ROWS - n_out, False))
+    index = np.sort(np.concatenate(index))
+    return X[index], y[index]
+
+
+# Each takes rows to train on, rows to judge and a seed, and returns scores by name, the
+# higher the more of an outlier; with them p-values, if there are any.
+
+
+def ours(X, X_test, seed, **params):
+    """Return the score of our detector."""
+    detector = InfoMaxOutlierDetector(random_state=seed, **params).fit(X)
+    scores = {"": -detector.score_samples(X_test)}
+    p = detector.p_values(X_test) if detector.calibration_size else None
+    return scores, p
+
+
+def ours_by_parts(X, X_test, seed):
+    """Return scores of the views of our detector, and of some of them."""
+    detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed).fit(X)
+    parts = detector._model.parts(X_test)
+    scores = {f", {name} alone": part for name, part in parts.items()}
+    for name, part in parts.items():
+        scores[f", without {name}"] = sum(parts.values()) - part
+    return scores, None
+
+
+def untrained(X, X_test, seed):
+    """Return the score of our detector on features that nothing was learned for."""
+    estimator = NoiseInjectedDIM(
+        min(16, X.shape[1]), max_iter=1, learning_rate_init=1e-9
+    )
+    return ours(X, X_test, seed, estimator=estimator, calibration_size=0)
+
+
+def model_alone(X, X_test, seed, **params):
+    """Return scores that a default model gives without a detector."""
+    params = {"n_components": min(16, X.shape[1])} | params
+    dim = NoiseInjectedDIM(random_state=seed, **params).fit(X)
+    density, trained_on = -dim.score_samples(X_test), -dim.score_samples(X)
+    codes, hidden = dim.transform, dim._representation
+    scores = {
+        ", norm of codes": (codes(X_test) ** 2).sum(1),
+        ", log-density": density,
+        ", typicality": np.abs(density - np.mean(trained_on[np.isfinite(trained_on)])),
+        ", neighbours of codes": distance(codes(X), codes(X_test)),
+        ", neighbours of features": distance(hidden(X), hidden(X_test)),
+    }
+    return {name: np.nan_to_num(s, posinf=1e9) for name, s in scores.items()}, None
+
+
+def distance(X, X_test, k=5):
+    """Return the distance to the k-th neighbour."""
+    k = min(k, len(X) - 1)
+    index = NearestNeighbors(n_neighbors=k).fit(X)
+    return (index.kneighbors() if X is X_test else index.kneighbors(X_test))[0][:, -1]
+
+
+def neighbors(k):
+    """Return the method of the k-th neighbour."""
+    return lambda X, X_test, seed: ({"": distance(X, X_test, k)}, None)
+
+
+def forest(X, X_test, seed):
+    """Return the score of an isolation forest."""
+    return {"": -IsolationForest(random_state=seed).fit(X).score_samples(X_test)}, None
+
+
+def factor(X, X_test, seed):
+    """Return the local outlier factor."""
+    if X is X_test:
+        return {"": -LocalOutlierFactor().fit(X).negative_outlier_factor_}, None
+    return {"": -LocalOutlierFactor(novelty=True).fit(X).score_samples(X_test)}, None
+
+
+def mixture(X, X_test, seed):
+    """Return the log-density of ten normal laws."""
+    n_components = min(10, len(X) // 2)
+    model = GaussianMixture(n_components, random_state=seed).fit(X)
+    return {"": -model.score_samples(X_test)}, None
+
+
+def lunar(X, X_test, seed):
+    """Return the score of LUNAR (Goodge et al., arXiv 2112.05355), from PyOD."""
+    from pyod.models.lunar import LUNAR
+
+    torch.manual_seed(seed)
+    detector = LUNAR(random_state=seed).fit(X)
+    is_same = X is X_test
+    scores = detector.decision_scores_ if is_same else detector.decision_function(X)
+    scores = scores if is_same else detector.decision_function(X_test)
+    return {"": scores}, None
+
+
+def covariance(X, X_test, seed):
+    """Return the Mahalanobis distance by the minimum covariance determinant."""
+    from sklearn.covariance import MinCovDet
+
+    return {"": MinCovDet(random_state=seed).fit(X).mahalanobis(X_test)}, None
+
+
+OURS = "InfoMaxOutlierDetector"
+METHODS = {
+    OURS: ours,
+    f"{OURS}(calibration_size=0)": lambda *a: ours(*a, calibration_size=0),
+    "parts": ours_by_parts,
+    "untrained features": untrained,
+    "NoiseInjectedDIM": model_alone,
+    "NoiseInjectedDIM(views=None)": lambda *a: model_alone(*a, views=None),
+    "5 neighbours": neighbors(5),
+    "1 neighbour": neighbors(1),
+    "isolation forest": forest,
+    "local outlier factor": factor,
+    "10 normal laws": mixture,
+    "LUNAR": lunar,
+}
+
+
+def measure(folder, name, seed, method, is_one_class):
+    """Return rows of results, one a score."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    X, X_test, y = split(folder, name, seed, is_one_class)
+    X_test = X if not is_one_class else X_test
+    start = time.perf_counter()
+    scores, p = METHODS[method](X, X_test, seed)
+    seconds = time.perf_counter() - start
+    row = {"table": name, "seed": seed, "of": method, "seconds": seconds}
+    row["one-class"] = is_one_class
+    if p is not None:
+        row |= {f"flagged at {a}": float((p[y == 0] <= a).mean()) for a in LEVELS}
+    return [
+        row
+        | {"method": method + suffix}
+        | {"AUROC": roc_auc_score(y, s), "AP": average_precision_score(y, s)}
+        for suffix, s in scores.items()
+    ]
+
+
+def main():
+    """Run what is not known yet."""
+    args = arguments(__doc__, jobs=1)
+    path = RESULTS / "outliers.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    known = {(r["table"], r["seed"], r["of"], r["one-class"]) for r in rows}
+    asked = itertools.product(METHODS, range(args.seeds), names(args.data), [True])
+    asked = [(t, s, m, c) for m, s, t, c in asked if (t, s, m, c) not in known]
+    pool = Parallel(args.jobs, return_as="generator_unordered")
+    for found in pool(delayed(measure)(args.data, *each) for each in asked):
+        rows += found
+        save("outliers", rows)
+
+
+if __name__ == "__main__":
+    main()

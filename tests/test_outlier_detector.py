@@ -1,0 +1,245 @@
+"""InfoMaxOutlierDetector: what is unlike, and how often normal rows are called so."""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skdim import DeepInfoMax, InfoMaxOutlierDetector, NoiseInjectedDIM
+
+QUICK = {"n_components": 2, "hidden_layer_sizes": (16,), "max_iter": 3}
+
+
+def detector(**params):
+    """Return a detector that is fitted in no time."""
+    estimator = NoiseInjectedDIM(**QUICK)
+    return InfoMaxOutlierDetector(
+        **({"estimator": estimator, "random_state": 0} | params)
+    )
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Rows to train on, others like them, and others that are not."""
+    X, y = load_breast_cancer(return_X_y=True)
+    benign = X[y == 1]
+    return benign[:250], benign[250:], X[y == 0]
+
+
+@pytest.fixture(scope="module")
+def fitted(rows):
+    return InfoMaxOutlierDetector(random_state=0).fit(rows[0])
+
+
+def test_outliers_rank_above_rows_like_those_trained_on(fitted, rows):
+    _, normal, odd = rows
+    scores = fitted.score_samples(np.concatenate([normal, odd]))
+    is_odd = np.r_[np.zeros(len(normal)), np.ones(len(odd))]
+    assert roc_auc_score(is_odd, -scores) > 0.95
+    assert (fitted.predict(odd) == -1).mean() > 0.8
+
+
+@pytest.mark.parametrize("n_rows", [20, 61])
+def test_false_alarms_are_as_rare_as_said_at_any_size(n_rows):
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(25):
+        X = rng.standard_t(3, (n_rows + 400, 3))
+        p = detector().fit(X[:n_rows]).p_values(X[n_rows:])
+        shares.append([(p <= level).mean() for level in (0.05, 0.1, 0.2)])
+    mean, error = np.mean(shares, 0), np.std(shares, 0) / 5
+    assert (mean <= np.array([0.05, 0.1, 0.2]) + 2 * error).all(), mean
+    n_held = round(n_rows / 2)
+    exact = np.floor(np.array([0.05, 0.1, 0.2]) * (n_held + 1)) / (n_held + 1)
+    assert (np.abs(mean - exact) < 4 * error + 1e-9).all(), (mean, exact)
+
+
+def test_p_values_hold_on_real_rows(fitted, rows):
+    p = fitted.p_values(rows[1])
+    assert abs((p <= 0.1).mean() - 0.1) < 0.08
+    n_held = round(0.5 * len(rows[0]))
+    assert p.min() >= 1 / (n_held + 1) and p.max() <= 1
+    assert stats.spearmanr(p, fitted.score_samples(rows[1])).statistic > 0.7
+
+
+def test_p_values_by_law_are_those_of_chi_square(fitted, rows):
+    p = fitted.p_values(rows[1], method="law")
+    codes = fitted.estimator_.transform(rows[1])
+    np.testing.assert_allclose(p, stats.chi2.sf((codes**2).sum(1), codes.shape[1]))
+    assert (fitted.p_values(rows[2], method="law") <= 0.05).mean() > 0.3
+
+
+@pytest.mark.parametrize("law", ["uniform", stats.expon()])
+def test_p_values_by_law_are_for_any_law(law, rows):
+    estimator = NoiseInjectedDIM(**QUICK, output_distribution=law)
+    p = detector(estimator=estimator, calibration_size=0).fit(rows[0])
+    p = p.p_values(rows[0], method="law")
+    assert ((p > 0) & (p < 1)).all() and 0 < (p <= 0.1).mean() < 0.25
+
+
+def test_rows_trained_on_are_scored_as_if_left_out(rows):
+    X = rows[0]
+    fitted = detector(calibration_size=0).fit(X)
+    seen, unseen = fitted.score_samples(X), fitted.score_samples(rows[1])
+    assert stats.ks_2samp(seen, unseen).pvalue > 0.001
+    # Moved by next to nothing, they are no longer those rows, but next to them.
+    moved = fitted.score_samples(X * (1 + 1e-9))
+    assert np.median(moved - seen) > 1
+
+
+def test_left_out_reconstruction_is_that_without_the_row():
+    from skdim._novelty import Reconstruction
+
+    rng = np.random.default_rng(0)
+    rows, features = rng.normal(size=(30, 4)), rng.normal(size=(30, 6))
+    rows[:, 0] += features[:, 0]
+    features -= features.mean(0)  # the mean is not taken anew
+    rows -= rows.mean(0)
+    whole = Reconstruction(rows, features)
+    gram = features.T @ features
+    ridge = 1e-3 * np.trace(gram) / 6 * np.eye(6)
+    for i in (0, 7):
+        F, R = np.delete(features, i, 0), np.delete(rows, i, 0)
+        weights = np.linalg.solve(F.T @ F + ridge, F.T @ R)
+        error = (rows[i] - features[i] @ weights) @ whole.whitening
+        np.testing.assert_allclose(whole.left_out[i], np.log((error**2).sum()))
+
+
+def test_contamination_is_the_share_of_training_rows(rows):
+    X = np.concatenate(rows)
+    for share in (0.02, 0.3):
+        labels = detector(contamination=share, calibration_size=0).fit_predict(X)
+        assert abs((labels == -1).mean() - share) <= 1 / len(X)
+
+
+def test_a_support_leaves_outliers_out():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    X[:40] = 6 + 0.1 * rng.normal(size=(40, 5))  # a clump: near each other
+    robust = detector(support_fraction=0.8).fit(X)
+    assert robust.support_.sum() == 320
+    scores = robust.score_samples(X)
+    is_clump = np.arange(400) < 40
+    plain = detector().fit(X)
+    assert plain.support_.all()
+    assert roc_auc_score(is_clump, -scores) > roc_auc_score(
+        is_clump, -plain.score_samples(X)
+    )
+
+
+def test_images_are_taken():
+    images = load_digits().images[..., None]
+    is_zero = load_digits().target == 0
+    estimator = NoiseInjectedDIM(2, max_iter=3, hidden_layer_sizes=(8, 16))
+    fitted = detector(estimator=estimator).fit(images[is_zero][:100])
+    scores = fitted.score_samples(images)
+    assert roc_auc_score(~is_zero[100:], -scores[100:]) > 0.95
+    flat = clone(fitted)
+    flat.estimator.set_params(image_shape=(8, 8))
+    flat.fit(images[is_zero][:100].reshape(100, -1))
+    np.testing.assert_allclose(flat.score_samples(images.reshape(-1, 64)), scores)
+
+
+def test_a_column_that_never_varied_says_nothing_by_its_scale(rows):
+    X = np.c_[rows[0], np.full(len(rows[0]), 3.0)]
+    fitted = detector().fit(X)
+    moved = X + np.r_[np.zeros(30), 1e9]
+    assert np.isfinite(fitted.score_samples(moved)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
+def test_types_of_rows_do_not_matter_much(kind, rows):
+    X = (10 * rows[0]).astype(kind)
+    expected = detector().fit(X.astype(float)).score_samples(X.astype(float))
+    found = detector().fit(X).score_samples(X)
+    assert found.dtype == np.float64
+    assert stats.spearmanr(found, expected).statistic > 0.99
+
+
+def test_a_copy_gives_the_same(fitted, rows):
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(copy.p_values(rows[1]), fitted.p_values(rows[1]))
+
+
+def test_the_given_estimator_is_left_alone(rows):
+    given = NoiseInjectedDIM(**QUICK, random_state=3)
+    fitted = detector(estimator=given).fit(rows[0])
+    assert not hasattr(given, "capacity_") and given.random_state == 3
+    assert fitted.estimator_.random_state == 3
+
+
+def test_deep_infomax_serves_too(rows):
+    estimator = DeepInfoMax(**QUICK)
+    fitted = detector(estimator=estimator).fit(rows[0])
+    assert fitted.p_values(rows[2]).mean() < 0.2
+    with pytest.raises(ValueError, match="codes that follow a law"):
+        fitted.p_values(rows[2], method="law")
+
+
+def test_codes_of_the_model_serve_other_detectors(rows):
+    train, normal, odd = rows
+    pipeline = make_pipeline(
+        StandardScaler(),
+        NoiseInjectedDIM(random_state=0),
+        IsolationForest(random_state=0),
+    ).fit(train)
+    scores = pipeline.score_samples(np.concatenate([normal, odd]))
+    is_odd = np.r_[np.zeros(len(normal)), np.ones(len(odd))]
+    assert roc_auc_score(is_odd, -scores) > 0.8
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"contamination": 0.6}, "'contamination'"),
+        ({"calibration_size": 1.0}, "'calibration_size'"),
+        ({"support_fraction": 0.3}, "'support_fraction'"),
+        ({"estimator": StandardScaler()}, "Got StandardScaler instead"),
+        ({"estimator": "mlp"}, "'estimator'"),
+    ],
+)
+def test_bad_parameters_are_named_and_change_nothing(params, message, rows):
+    fitted = detector().fit(rows[0])
+    before = fitted.score_samples(rows[1])
+    with pytest.raises((ValueError, TypeError), match=message):
+        fitted.set_params(**params).fit(rows[0])
+    np.testing.assert_array_equal(fitted.score_samples(rows[1]), before)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda d, X: d.p_values(X, method="exact"), "'conformal' or 'law'"),
+        (lambda d, X: d.fit(X[:3]), "minimum of 4 is required"),
+        (lambda d, X: d.fit(X * np.nan), "NaN"),
+        (lambda d, X: d.score_samples(X[:, 1:]), "is expecting 30"),
+        (lambda d, X: d.fit(X[:, :, None]), "Got 3 dimensions"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(call, message, rows):
+    fitted = detector().fit(rows[0])
+    before = vars(fitted).copy()
+    with pytest.raises(ValueError, match=message):
+        call(fitted, rows[1])
+    assert vars(fitted) == before
+
+
+def test_without_rows_held_out_there_are_no_conformal_p_values(rows):
+    fitted = detector(calibration_size=0).fit(rows[0])
+    with pytest.raises(ValueError, match="calibration_size=0"):
+        fitted.p_values(rows[1])
+    assert fitted.p_values(rows[1], method="law").shape == (len(rows[1]),)
+
+
+def test_four_rows_are_enough():
+    X = np.random.default_rng(0).normal(size=(4, 3))
+    fitted = InfoMaxOutlierDetector(random_state=0).fit(X)
+    assert np.isfinite(fitted.score_samples(X)).all()
+    np.testing.assert_array_equal(fitted.p_values(X + 9), 0.5)
