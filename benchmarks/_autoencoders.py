@@ -15,12 +15,12 @@ from skdim._terms import Encoded, PriorTerm
 
 
 class Decoder(nn.Sequential):
-    """Codes to scaled images of 32 pixels and three channels."""
+    """Codes to scaled images of 32 pixels."""
 
-    def __init__(self, n_components, sizes):
+    def __init__(self, n_components, sizes, n_channels=3):
         first = nn.Linear(n_components, sizes[-1] * 4 * 4)
         super().__init__(first, nn.Unflatten(1, (sizes[-1], 4, 4)), nn.ReLU())
-        outputs = [*sizes[-2::-1], 3]
+        outputs = [*sizes[-2::-1], n_channels]
         for n_in, n_out in zip(sizes[::-1], outputs, strict=True):
             self.append(nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1))
             self.append(nn.BatchNorm2d(n_out)).append(nn.ReLU())

@@ -229,20 +229,23 @@ class Novelty:
             "rows": Neighbors(scaled),
             "features": Neighbors(features),
             "reconstruction": Reconstruction(scaled, features),
-            "columns": Columns(scaled),
         }
+        if rows.ndim == 2:  # a pixel alone says little: images move
+            self.views["columns"] = Columns(scaled)
         self.surprises = {k: Surprise(view.left_out) for k, view in self.views.items()}
 
     def parts(self, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
         """Return the surprise of each view; rows trained on count as left out."""
         rows, features = self.scaling(rows), features.astype(np.float64)
-        by_rows, by_features, reconstruction, columns = self.views.values()
-        near = by_rows.near(rows)
-        own = by_rows.own(rows, near)
-        values = {
-            "rows": by_rows(rows, near, own),
-            "features": by_features(features, by_features.near(features), own),
-            "reconstruction": reconstruction(rows, features, own),
-            "columns": columns(rows),
+        near = self.views["rows"].near(rows)
+        own = self.views["rows"].own(rows, near)
+        inputs = {
+            "rows": (rows, near, own),
+            "features": (features, self.views["features"].near(features), own),
+            "reconstruction": (rows, features, own),
+            "columns": (rows,),
         }
-        return {name: self.surprises[name](value) for name, value in values.items()}
+        return {
+            name: self.surprises[name](view(*inputs[name]))
+            for name, view in self.views.items()
+        }
