@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skdim._encoders import linear, multilayer_perceptron
+from skdim._critics import LEARNED
 from skdim._objectives import infonce
 
 
@@ -71,7 +71,6 @@ def _directions(z, n_slices):
 class DeepInfoMax(nn.Module):
     """InfoNCE between views with a separable critic and no noise, plus a match.
 
-    The critic is two perceptrons, without the linear way past them that ours have.
     Without a match, plain Deep InfoMax (Hjelm et al., arXiv 1808.06670) between codes;
     these are brought to mean 0 and variance 1, as ours are.
     """
@@ -79,20 +78,13 @@ class DeepInfoMax(nn.Module):
     def __init__(self, n_components, match=None, weight=0.0):
         super().__init__()
         generator = torch.Generator().manual_seed(torch.initial_seed())
-        sizes = [256, 256]
-        self.embeddings = nn.ModuleList(
-            multilayer_perceptron(n_components, sizes, generator).append(
-                linear(sizes[-1], 64, generator)
-            )
-            for _ in range(2)
-        )
+        self.critic = LEARNED["separable"](n_components, n_components, generator)
         self.match, self.weight = match, weight
 
     def forward(self, a, b):
         """Return what is minimised."""
         a, b = _standardized(a), _standardized(b)
-        of_a, of_b = (f(z) for f, z in zip(self.embeddings, (a, b), strict=True))
-        loss = -infonce(of_a @ of_b.mT / of_a.shape[1] ** 0.5)
+        loss = -infonce(self.critic(a, b))
         if self.match is not None:
             loss = loss + self.weight * (self.match(a) + self.match(b)) / 2
         return loss

@@ -123,9 +123,9 @@ def load(folder, name, held_out):
 def trained(method, setting, case, images, seed):
     """Train one method; return its network."""
     if method != OURS:
-        return trained_by(
-            PEERS[method][0](case.n_components, setting), case, images, seed
-        )
+        torch.manual_seed(seed)  # of what a loss has to learn
+        loss = PEERS[method][0](case.n_components, setting)
+        return trained_by(loss, case, images, seed)
     model, config, source, generators = prepared(case, images, seed, None, setting)
     minimize(
         lambda index: -model(source, index, generators[1]).objective,
