@@ -13,6 +13,7 @@ import json
 import time
 import warnings
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -164,13 +165,28 @@ def covariance(X, X_test, seed):
 
 
 OURS = "InfoMaxOutlierDetector"
+
+
+def variant(**params):
+    """Return the method of our detector with these parameters."""
+    return partial(ours, calibration_size=0, **params)
+
+
+def model(**params):
+    """Return the method of the scores of a model alone."""
+    return partial(model_alone, **params)
+
+
 METHODS = {
     OURS: ours,
-    f"{OURS}(calibration_size=0)": lambda *a: ours(*a, calibration_size=0),
     "parts": ours_by_parts,
     "untrained features": untrained,
     "NoiseInjectedDIM": model_alone,
-    "NoiseInjectedDIM(views=None)": lambda *a: model_alone(*a, views=None),
+    "NoiseInjectedDIM(views=None)": model(views=None),
+    "NoiseInjectedDIM(view_strength=0.3, views='jitter')": model(
+        views="jitter", view_strength=0.3
+    ),
+    "NoiseInjectedDIM(noise_scale=2)": model(noise_scale=2.0),
     "5 neighbours": neighbors(5),
     "1 neighbour": neighbors(1),
     "isolation forest": forest,
@@ -178,6 +194,17 @@ METHODS = {
     "10 normal laws": mixture,
     "LUNAR": lunar,
 }
+OF_CONTAMINATED = {
+    f"{OURS}()": variant(),
+    f"{OURS}(support_fraction=0.8)": variant(support_fraction=0.8),
+    f"{OURS}(support_fraction=0.7)": variant(support_fraction=0.7),
+    f"{OURS}(support_fraction=0.6)": variant(support_fraction=0.6),
+    "5 neighbours": neighbors(5),
+    "isolation forest": forest,
+    "local outlier factor": factor,
+    "minimum covariance determinant": covariance,
+}
+TOO_SLOW = {("minimum covariance determinant", "17_InternetAds")}
 
 
 def measure(folder, name, seed, method, is_one_class):
@@ -187,7 +214,8 @@ def measure(folder, name, seed, method, is_one_class):
     X, X_test, y = split(folder, name, seed, is_one_class)
     X_test = X if not is_one_class else X_test
     start = time.perf_counter()
-    scores, p = METHODS[method](X, X_test, seed)
+    methods = METHODS if is_one_class else OF_CONTAMINATED
+    scores, p = methods[method](X, X_test, seed)
     seconds = time.perf_counter() - start
     row = {"table": name, "seed": seed, "of": method, "seconds": seconds}
     row["one-class"] = is_one_class
@@ -207,8 +235,15 @@ def main():
     path = RESULTS / "outliers.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     known = {(r["table"], r["seed"], r["of"], r["one-class"]) for r in rows}
-    asked = itertools.product(METHODS, range(args.seeds), names(args.data), [True])
-    asked = [(t, s, m, c) for m, s, t, c in asked if (t, s, m, c) not in known]
+    asked = [
+        (table, seed, method, is_one_class)
+        for is_one_class, methods in ((True, METHODS), (False, OF_CONTAMINATED))
+        for method, seed, table in itertools.product(
+            methods, range(args.seeds), names(args.data)
+        )
+        if (method, table) not in TOO_SLOW
+    ]
+    asked = [each for each in asked if each not in known]
     pool = Parallel(args.jobs, return_as="generator_unordered")
     for found in pool(delayed(measure)(args.data, *each) for each in asked):
         rows += found
