@@ -3,6 +3,7 @@
 A table stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
 """
 
+import itertools
 import json
 import re
 import sys
@@ -12,7 +13,10 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 FILES = ["README.md"]
-FILES += [f"docs/{name}.md" for name in ("results", "defaults", "contract", "practice")]
+FILES += [
+    f"docs/{name}.md"
+    for name in ("results", "defaults", "contract", "practice", "outliers")
+]
 
 
 def load(name):
@@ -411,7 +415,128 @@ def probes():
     return table(header, rows) + "\n\n" + how(results, "means")
 
 
+DETECTOR = "InfoMaxOutlierDetector"
+
+
+def outlier_rows(is_one_class=True):
+    """Return results on tables, and those of each method and seed."""
+    results = load("outliers")
+    groups = {}
+    for row in results["rows"]:
+        if row["one-class"] == is_one_class:
+            of_method = groups.setdefault(row["method"], {})
+            of_method.setdefault(row["seed"], []).append(row)
+    return results, groups
+
+
+def over_tables(seeds, key, digits=3, scale=1.0):
+    """Return the mean over tables, as it varies with the seed."""
+    return spread(
+        [scale * np.mean([r[key] for r in v]) for v in seeds.values()], digits
+    )
+
+
+def off(seeds, level):
+    """Return how far the share of flagged normal rows is from the level, in points."""
+    key = f"flagged at {level}"
+    if key not in seeds[0][0]:
+        return ""
+    gaps = [np.mean([abs(row[key] - level) for row in v]) for v in seeds.values()]
+    return spread([100 * gap for gap in gaps], 2)
+
+
+def ranked(groups):
+    """Return methods, the best mean AUROC first."""
+
+    def mean(name):
+        return np.mean([r["AUROC"] for rows in groups[name].values() for r in rows])
+
+    return sorted(groups, key=mean, reverse=True)
+
+
+def is_tried(method):
+    """Whether this is a part or a trial and not a detector of its own."""
+    return method.startswith(("parts", "untrained", "NoiseInjectedDIM"))
+
+
+def outliers():
+    """Our detector beside others, one-class."""
+    results, groups = outlier_rows()
+    lines = [
+        [
+            *(name, over_tables(seeds, "AUROC"), over_tables(seeds, "AP")),
+            *(off(seeds, 0.01), off(seeds, 0.05)),
+            f"{np.mean([sum(r['seconds'] for r in v) for v in seeds.values()]):.0f}",
+        ]
+        for name in ranked(groups)
+        for seeds in [groups[name]]
+        if not is_tried(name)
+    ]
+    header = ["detector", "AUROC", "AP", "flagged at 1 %: off by, points"]
+    header += ["at 5 %: off by, points", "seconds, all tables"]
+    return "\n\n".join([table(header, lines), how(results)])
+
+
+def outliers_tried():
+    """Scores that the detector is made of, and others of a learned model."""
+    results, groups = outlier_rows()
+    lines = [
+        [name.replace("parts, ", ""), over_tables(s, "AUROC"), over_tables(s, "AP")]
+        for name in ranked(groups)
+        for s in [groups[name]]
+        if is_tried(name) or name == DETECTOR
+    ]
+    return "\n\n".join([table(["score", "AUROC", "AP"], lines), how(results)])
+
+
+def outliers_neighbors():
+    """AUROC by table, where the detector gains most first."""
+    results, groups = outlier_rows()
+    methods = [DETECTOR, "1 neighbour", "5 neighbours", "LUNAR"]
+    means = {}
+    for method in methods:
+        for row in itertools.chain(*groups[method].values()):
+            means.setdefault(row["table"], {}).setdefault(method, []).append(
+                row["AUROC"]
+            )
+    found = {t: [np.mean(m[k]) for k in methods] for t, m in means.items()}
+    order = sorted(found, key=lambda t: found[t][1] - found[t][0])
+    lines = [[t, *(f"{value:.3f}" for value in found[t])] for t in order]
+    text = table(["table (AUROC, mean)", *methods], lines)
+    return "\n\n".join([text, how(results, "means")])
+
+
+def outliers_contaminated():
+    """Detectors fitted on outliers too."""
+    results, groups = outlier_rows(is_one_class=False)
+    lines = [
+        [name, over_tables(groups[name], "AUROC"), over_tables(groups[name], "AP")]
+        for name in ranked(groups)
+    ]
+    return "\n\n".join([table(["detector", "AUROC", "AP"], lines), how(results)])
+
+
+def outlier_images():
+    """Mean AUROC over the classes of images."""
+    results = load("outlier_images")
+    groups = {}
+    for row in results["rows"]:
+        of_method = groups.setdefault(row["method"], {})
+        of_method.setdefault(row["data"], []).append(row["AUROC"])
+    kinds = ["mnist", "cifar10"]
+    order = sorted(groups, key=lambda m: -sum(np.mean(groups[m][k]) for k in kinds))
+    lines = [[m, *(spread(groups[m][k]) for k in kinds)] for m in order]
+    header = ["score", "MNIST, AUROC", "CIFAR-10, AUROC"]
+    shown = "mean (lowest to highest class)"
+    return "\n\n".join([table(header, lines), how(results, shown)])
+
+
 TABLES = {
+    "outliers": outliers,
+    "outliers_tried": outliers_tried,
+    "outliers_neighbors": outliers_neighbors,
+    "outliers_contaminated": outliers_contaminated,
+    "outlier_images": outlier_images,
     "probes": probes,
     "adversary": adversary,
     "results": demo,

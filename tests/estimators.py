@@ -3,7 +3,7 @@
 A new estimator joins the contract by one line here.
 """
 
-from skdim import DeepInfoMax, NoiseInjectedDIM
+from skdim import DeepInfoMax, InfoMaxOutlierDetector, NoiseInjectedDIM
 
 SMALL = {"n_components": 2, "hidden_layer_sizes": (8,), "max_iter": 3}
 
@@ -11,6 +11,8 @@ ESTIMATORS = [
     NoiseInjectedDIM(**SMALL),
     DeepInfoMax(**SMALL),
 ]
+
+DETECTORS = [InfoMaxOutlierDetector(NoiseInjectedDIM(**SMALL))]
 
 CLASSES = {type(estimator).__name__: type(estimator) for estimator in ESTIMATORS}
 
@@ -25,6 +27,14 @@ UNGENERATED = [
     "check_transformer_get_feature_names_out",
     "check_transformer_get_feature_names_out_pandas",
     "check_get_feature_names_out_error",
+    "check_dataframe_column_names_consistency",
+    "check_inplace_ensure_writeable",
+    "check_param_validation",
+]
+
+
+# Those of them that are not about transformers.
+UNGENERATED_OF_DETECTORS = [
     "check_dataframe_column_names_consistency",
     "check_inplace_ensure_writeable",
     "check_param_validation",

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from estimators import ESTIMATORS, UNGENERATED, name_of
+from estimators import (
+    DETECTORS,
+    ESTIMATORS,
+    UNGENERATED,
+    UNGENERATED_OF_DETECTORS,
+    name_of,
+)
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import Ridge
@@ -38,7 +44,7 @@ def seeded(estimator):
 # Of scikit-learn
 
 
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks(ESTIMATORS + DETECTORS)
 def test_generated_check(estimator, check):
     check(estimator)
 
@@ -49,7 +55,13 @@ def test_ungenerated_check(estimator, name):
     getattr(estimator_checks, name)(type(estimator).__name__, estimator)
 
 
-@each
+@pytest.mark.parametrize("name", UNGENERATED_OF_DETECTORS)
+@pytest.mark.parametrize("detector", DETECTORS, ids=name_of)
+def test_ungenerated_check_of_detectors(detector, name):
+    getattr(estimator_checks, name)(type(detector).__name__, detector)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS + DETECTORS, ids=name_of)
 def test_no_check_is_skipped_by_a_tag(estimator):
     tags = get_tags(estimator)
     assert not tags.non_deterministic and not tags.no_validation
