@@ -39,7 +39,7 @@ def log_density(model: InfoMax, rows: Any, device: torch.device) -> Tensor:
     n_numbers = math.prod(rows.shape[1:]) * model.network.n_outputs
     parts = [
         _of_batch(model.network, take(rows, chunk, device)).cpu()
-        for chunk in batches(len(rows), n_numbers)
+        for chunk in batches(len(rows), n_numbers, fewest=16)
     ]
     return torch.cat(parts)
 

@@ -24,9 +24,9 @@ _AWAY = (
 )
 
 
-def batches(n_rows: int, n_features: int) -> list[slice]:
+def batches(n_rows: int, n_features: int, fewest: int = 256) -> list[slice]:
     """Return slices, even in size, that keep memory small and the cache warm."""
-    size = int(np.clip(2**20 // max(n_features, 1), 256, 8192))
+    size = int(np.clip(2**20 // max(n_features, 1), fewest, 8192))
     edges = np.linspace(0, n_rows, -(-n_rows // size) + 1).astype(int)
     return [slice(*pair) for pair in itertools.pairwise(edges.tolist())]
 
