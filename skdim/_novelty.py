@@ -196,19 +196,17 @@ class Surprise:
     """
 
     def __init__(self, values: np.ndarray, tail: float = 0.1) -> None:
-        self.sorted = np.sort(values)
-        ranks = np.arange(len(values)) / (len(values) + 1)
-        self.levels = np.minimum(-np.log1p(-ranks), -np.log(tail))
+        self.points, first = np.unique(np.sort(values), return_index=True)
+        self.levels = -np.log1p(-(first + 0.5) / len(values))
         self.edge, median = np.quantile(values, [1 - tail, 0.5])
-        excess = self.sorted[self.sorted > self.edge] - self.edge
+        excess = values[values > self.edge] - self.edge
         mean = excess.mean() if len(excess) else 0
         self.excess = max(mean, 1e-3 * (self.edge - median) + _TINY)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Return numbers from 0 up, in nats."""
-        inside = np.interp(values, self.sorted, self.levels)
-        beyond = np.maximum(values - self.edge, 0) / self.excess
-        return np.where(beyond > 0, self.levels[-1] + beyond, inside)
+        inside = np.interp(np.minimum(values, self.edge), self.points, self.levels)
+        return inside + np.maximum(values - self.edge, 0) / self.excess
 
 
 class Novelty:

@@ -1,0 +1,121 @@
+"""The views that a row is judged by, and what makes one number of them."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.linear_model import Ridge
+
+from skdim._novelty import (
+    Columns,
+    Neighbors,
+    Novelty,
+    Reconstruction,
+    Scaling,
+    Surprise,
+)
+
+NOT_OWN = -1
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_distances_to_neighbors_are_errors_of_a_ridge_regression_on_them(rng):
+    train, rows = rng.normal(size=(50, 4)), rng.normal(size=(3, 4))
+    view = Neighbors(train)
+    found = view(rows, view.near(rows), np.full(3, NOT_OWN))
+    for row, value in zip(rows, found, strict=True):
+        order = np.argsort(np.linalg.norm(train - row, axis=1))[:5]
+        near, center = train[order], train[order].mean(0)
+        spread = (near - center).T
+        alpha = 0.3 * (spread**2).sum() / 5
+        model = Ridge(alpha, fit_intercept=False).fit(spread, row - center)
+        error = np.linalg.norm(row - center - model.predict(spread))
+        np.testing.assert_allclose(value, np.log(error + view.floor))
+
+
+def test_a_row_trained_on_is_no_neighbor_of_itself(rng):
+    train = rng.normal(size=(30, 3))
+    view = Neighbors(train)
+    without = Neighbors(np.delete(train, 4, 0))
+    near = without.near(train[4:5])
+    expected = np.exp(without(train[4:5], near, np.array([NOT_OWN])))
+    found = np.exp(view.left_out[4]) - view.floor + without.floor
+    np.testing.assert_allclose(found, expected[0])
+
+
+def test_rows_trained_on_are_known_again(rng):
+    train = rng.normal(size=(30, 3))
+    train[7] = train[3]
+    view = Neighbors(train)
+    rows = np.concatenate([train, rng.normal(size=(5, 3))])
+    own = view.own(rows, view.near(rows))
+    assert (own[30:] == NOT_OWN).all()
+    np.testing.assert_array_equal(train[own[:30]], train)
+    # One of two equal rows is left out, and the other one is near.
+    alone = Neighbors(np.delete(train, 7, 0))
+    assert view.left_out[3] == view.left_out[7] < alone.left_out[3] - 0.5
+
+
+def test_columns_are_summed_two_sided_ranks(rng):
+    train = rng.normal(size=(99, 2))
+    view = Columns(train)
+    median, largest = np.median(train, 0), train.max(0) + 1
+    np.testing.assert_allclose(view(median[None]), 0, atol=0.05)
+    np.testing.assert_allclose(view(largest[None]), -2 * np.log(2 / 100))
+    mixed = np.array([[median[0], largest[1]]])
+    np.testing.assert_allclose(view(mixed), -np.log(2 / 100), atol=0.03)
+
+
+def test_surprise_is_minus_log_p_of_an_exponential_law(rng):
+    surprise = Surprise(rng.exponential(size=20_000))
+    values = np.array([0.0, 0.5, 2.0, 3.0, 6.0, 12.0])
+    np.testing.assert_allclose(surprise(values), values, rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 1000])
+def test_surprise_rises_without_jumps(n, rng):
+    surprise = Surprise(rng.normal(size=n))
+    values = np.linspace(-5, 9, 100_001)
+    steps = np.diff(surprise(values))
+    assert (steps >= 0).all() and steps.max() < 0.2
+    assert surprise(np.array([9.0])) > surprise(np.array([4.0])) > 2
+
+
+def test_surprise_takes_values_that_are_all_one():
+    found = Surprise(np.zeros(10))(np.array([-1.0, 0.0, 1.0]))
+    assert np.isfinite(found).all() and found[2] > found[1] >= found[0]
+
+
+def test_reconstruction_finds_what_features_do_not_say(rng):
+    features = rng.normal(size=(300, 6))
+    rows = features @ rng.normal(size=(6, 4)) + 0.1 * rng.normal(size=(300, 4))
+    view = Reconstruction(rows, features)
+    off = rows + np.array([0.0, 0.0, 0.0, 1.0])
+    assert (
+        view(off, features, np.full(300, NOT_OWN)) > view.left_out.max()
+    ).mean() > 0.9
+    seen = view(rows, features, np.arange(300))
+    np.testing.assert_allclose(seen, view.left_out)
+
+
+def test_columns_that_never_vary_are_left_out_and_pixels_share_a_scale(rng):
+    rows = np.c_[rng.normal(3, 2, size=(100, 2)), np.full(100, 1e6 / 3)]
+    scaled = Scaling(rows)(rows)
+    np.testing.assert_allclose(scaled[:, :2].std(0), 1)
+    assert (scaled[:, 2] == 0).all()
+    images = rng.normal(size=(50, 2, 2, 1)) * np.array([1, 3])[:, None, None]
+    scaled = Scaling(images)(images)
+    assert scaled[:, 2:].std() > 2 * scaled[:, :2].std()
+    np.testing.assert_allclose((scaled**2).mean(), 1)
+
+
+def test_parts_of_rows_like_those_trained_on_are_nearly_exponential(rng):
+    rows = rng.normal(size=(1500, 3))
+    features = np.tanh(rows @ rng.normal(size=(3, 10)))
+    parts = Novelty(rows[:1000], features[:1000]).parts(rows[1000:], features[1000:])
+    assert list(parts) == ["rows", "features", "reconstruction", "columns"]
+    for part in parts.values():
+        assert stats.kstest(part, stats.expon.cdf).statistic < 0.08
