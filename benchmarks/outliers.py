@@ -98,6 +98,14 @@ def untrained(X, X_test, seed):
     return ours(X, X_test, seed, estimator=estimator, calibration_size=0)
 
 
+def with_estimator(X, X_test, seed, n_steps=200, **params):
+    """Return the score of our detector with another estimator than the default."""
+    steps_per_epoch = max(1, len(X) // 256)
+    params |= {"max_iter": -(-n_steps // steps_per_epoch)}
+    estimator = NoiseInjectedDIM(min(16, X.shape[1]), **params)
+    return ours(X, X_test, seed, estimator=estimator, calibration_size=0)
+
+
 def model_alone(X, X_test, seed, **params):
     """Return scores that a default model gives without a detector."""
     params = {"n_components": min(16, X.shape[1])} | params
@@ -181,6 +189,9 @@ METHODS = {
     OURS: ours,
     "parts": ours_by_parts,
     "untrained features": untrained,
+    "trained for 100 steps": partial(with_estimator, n_steps=100),
+    "trained for 400 steps": partial(with_estimator, n_steps=400),
+    "trained on 512 units": partial(with_estimator, hidden_layer_sizes=(512,)),
     "NoiseInjectedDIM": model_alone,
     "NoiseInjectedDIM(views=None)": model(views=None),
     "NoiseInjectedDIM(view_strength=0.3, views='jitter')": model(
