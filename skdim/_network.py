@@ -203,7 +203,7 @@ class Network(nn.Module):
         return tuple(self._tried(self.features_and_output)[0].shape[1:])
 
     def below(self, inputs: Tensor) -> Tensor:
-        """Map scaled inputs to the layer below the code that is put out, raw."""
+        """Map scaled inputs to the layer that is put out, that below for codes; raw."""
         layer = self.encoder.features(self._cast(inputs))
         if self.output_layer != "features":
             layer = self.encoder.hidden(layer)

@@ -16,7 +16,11 @@ from ._rows import batches
 __all__ = ["Columns", "Neighbors", "Novelty", "Reconstruction", "Scaling", "Surprise"]
 
 _NOT_TRAINED_ON = -1
-_TINY = 1e-12  # Of numbers of variance 1
+_TINY = 1e-6  # Of numbers of variance 1: what is nearer than this is equal
+_FAR = 1e9  # Its square is still a number
+_LEAST_VARIANCE = 0.01  # Of errors; smaller differences are not looked at
+_LEAST_EXCESS = 0.01  # In nats or parts of a distance
+_DECIMALS = 6  # Sums of floats round differently in batches of another size
 
 
 class Scaling:
@@ -26,20 +30,25 @@ class Scaling:
     """
 
     def __init__(self, rows: np.ndarray) -> None:
-        flat = self._flat(rows)
-        self.mean = flat.mean(0)
-        scale = flat.std(0)
-        varies = scale > 10 * np.finfo(np.float64).eps * np.abs(self.mean)
-        if rows.ndim > 2:
+        is_image, flat = rows.ndim > 2, self.flat(rows)
+        largest = np.abs(flat).max(None if is_image else 0)
+        self.unit = np.where(largest > 0, largest, 1)  # so that squares are numbers
+        flat = flat / self.unit
+        self.mean, scale = flat.mean(0), flat.std(0)
+        varies = scale > 10 * np.finfo(np.float64).eps
+        if is_image:
             scale = np.full_like(scale, np.sqrt((scale**2).mean()))
         self.inverse = np.divide(1, scale, where=varies, out=np.zeros_like(scale))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return rows on this scale, in double precision."""
-        return (self._flat(rows) - self.mean) * self.inverse
+        with np.errstate(over="ignore"):
+            away = np.clip(self.flat(rows) / self.unit - self.mean, -1e300, 1e300)
+            return np.clip(away * self.inverse, -_FAR, _FAR)
 
     @staticmethod
-    def _flat(rows: np.ndarray) -> np.ndarray:
+    def flat(rows: np.ndarray) -> np.ndarray:
+        """Return rows as they are, flat and in double precision."""
         return rows.reshape(len(rows), -1).astype(np.float64)
 
 
@@ -124,44 +133,52 @@ class Neighbors:
 class Reconstruction:
     """How unlikely the error of a row is that features are mapped to, linearly.
 
-    Ridge regression of rows on features.  The error of a row that was trained on is the
-    one without it, by its leverage (Allen, *Technometrics* 1974); all are weighed by
-    the covariance of these.
+    Ridge regression of rows on features, its errors weighed by their covariance.  For a
+    row that was trained on, the error is that of the regression without it, by its
+    leverage (Allen, *Technometrics* 1974), and so is the covariance.
     """
 
     def __init__(
         self, rows: np.ndarray, features: np.ndarray, shrinkage: float = 1e-3
     ) -> None:
+        self.n_rows = len(rows)
         self.center, self.mean = features.mean(0), rows.mean(0)
         centered = features - self.center
         gram = centered.T @ centered
         ridge = shrinkage * np.trace(gram) / len(gram) + _TINY
         self.inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
         self.weights = self.inverse @ (centered.T @ (rows - self.mean))
-        errors = self._errors(rows, features, np.arange(len(rows)))
-        covariance = errors.T @ errors / len(errors)
-        # A hundredth of the variance of rows is not looked below.
-        covariance += 0.01 * np.eye(len(covariance))
-        self.whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
-        self.left_out = self._size(errors)
+        own = np.arange(len(rows))
+        errors = self._errors(rows, features, own)
+        # Directions of the errors: no more of them than rows, however wide these are.
+        _, sizes, self.directions = np.linalg.svd(errors, full_matrices=False)
+        self.variances = sizes**2 / len(rows) + _LEAST_VARIANCE
+        self.left_out = self._size(errors, own)
 
     def __call__(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
         """Return the logarithm of the squared error, whitened."""
-        return self._size(self._errors(rows, features, own))
-
-    def _size(self, errors: np.ndarray) -> np.ndarray:
-        return np.log(((errors @ self.whitening) ** 2).sum(1) + _TINY)
+        return self._size(self._errors(rows, features, own), own)
 
     def _errors(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
         centered = features - self.center
         leverage = np.einsum("ij,ij->i", centered @ self.inverse, centered)
+        leverage += 1 / self.n_rows  # of the mean, which is fitted too
         is_own = own != _NOT_TRAINED_ON
-        kept = np.where(is_own, 1 - np.minimum(leverage, 0.999), 1)
+        kept = np.where(is_own, np.maximum(1 - leverage, _TINY), 1)
         return (rows - self.mean - centered @ self.weights) / kept[:, None]
+
+    def _size(self, errors: np.ndarray, own: np.ndarray) -> np.ndarray:
+        along = errors @ self.directions.T
+        across = np.maximum((errors**2).sum(1) - (along**2).sum(1), 0)
+        size = (along**2 / self.variances).sum(1) + across / _LEAST_VARIANCE
+        # By Sherman and Morrison; a row trained on has at most the size n_rows.
+        is_own = own != _NOT_TRAINED_ON
+        left = np.where(is_own, np.maximum(1 - size / self.n_rows, _TINY), 1)
+        return np.log(size / left + _TINY)
 
 
 class Columns:
@@ -173,16 +190,17 @@ class Columns:
 
     def __init__(self, rows: np.ndarray) -> None:
         self.sorted = np.sort(rows, axis=0)
-        self.left_out = self(rows)  # as good as: a rank moves by one
+        self.left_out = self(rows, np.arange(len(rows)))
 
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
+    def __call__(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
         """Return the sum of negative logarithms."""
-        n_rows = len(self.sorted)
+        itself = (own != _NOT_TRAINED_ON).astype(int)
+        n_others = len(self.sorted) - itself
         total = np.zeros(len(rows))
         for column, ranked in zip(rows.T, self.sorted.T, strict=True):
-            below = 1 + np.searchsorted(ranked, column, "right")
-            above = 1 + n_rows - np.searchsorted(ranked, column, "left")
-            tail = 2 * np.minimum(below, above) / (n_rows + 1)
+            below = 1 + np.searchsorted(ranked, column, "right") - itself
+            above = 1 + n_others - np.searchsorted(ranked, column, "left")
+            tail = 2 * np.maximum(np.minimum(below, above), 1) / (n_others + 1)
             total -= np.log(np.minimum(tail, 1))
         return total
 
@@ -190,21 +208,23 @@ class Columns:
 class Surprise:
     """``-log p`` of a value among those of training rows.
 
-    Beyond the share ``tail`` it goes on as a straight line, as the excesses of most
-    laws do (Pickands, *Annals of Statistics* 1975): ranks could not tell how far out
-    a value is that is larger than all.
+    In the largest share, ``tail``, it is a straight line, as for the excesses of most
+    laws (Pickands, *Annals of Statistics* 1975): ranks could not tell how far out a
+    value is that is larger than all.
     """
 
     def __init__(self, values: np.ndarray, tail: float = 0.1) -> None:
-        self.points, first = np.unique(np.sort(values), return_index=True)
+        values = values.round(_DECIMALS)
+        self.points = np.unique(values)
+        first = np.searchsorted(np.sort(values), self.points)
         self.levels = -np.log1p(-(first + 0.5) / len(values))
-        self.edge, median = np.quantile(values, [1 - tail, 0.5])
+        self.edge = np.quantile(values, 1 - tail)
         excess = values[values > self.edge] - self.edge
-        mean = excess.mean() if len(excess) else 0
-        self.excess = max(mean, 1e-3 * (self.edge - median) + _TINY)
+        self.excess = max(excess.mean() if len(excess) else 0, _LEAST_EXCESS)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Return numbers from 0 up, in nats."""
+        values = values.round(_DECIMALS)
         inside = np.interp(np.minimum(values, self.edge), self.points, self.levels)
         return inside + np.maximum(values - self.edge, 0) / self.excess
 
@@ -222,26 +242,26 @@ class Novelty:
 
     def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
         self.scaling = Scaling(rows)
-        scaled, features = self.scaling(rows), features.astype(np.float64)
+        scaled = self.scaling(rows)
         self.views = {
             "rows": Neighbors(scaled),
             "features": Neighbors(features),
             "reconstruction": Reconstruction(scaled, features),
         }
         if rows.ndim == 2:  # a pixel alone says little: images move
-            self.views["columns"] = Columns(scaled)
+            self.views["columns"] = Columns(self.scaling.flat(rows))
         self.surprises = {k: Surprise(view.left_out) for k, view in self.views.items()}
 
     def parts(self, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
         """Return the surprise of each view; rows trained on count as left out."""
-        rows, features = self.scaling(rows), features.astype(np.float64)
+        flat, rows = self.scaling.flat(rows), self.scaling(rows)
         near = self.views["rows"].near(rows)
         own = self.views["rows"].own(rows, near)
         inputs = {
             "rows": (rows, near, own),
             "features": (features, self.views["features"].near(features), own),
             "reconstruction": (rows, features, own),
-            "columns": (rows,),
+            "columns": (flat, own),
         }
         return {
             name: self.surprises[name](view(*inputs[name]))

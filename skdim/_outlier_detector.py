@@ -40,16 +40,19 @@ class InfoMaxOutlierDetector(OutlierMixin, BaseEstimator):
         ``n_components=16``, or the number of columns if that is lower, trained for 200
         steps.
     contamination : float, default=0.05
-        Share of the training rows that `predict` calls outliers, in (0, 0.5].
+        Share of the training rows that `predict` calls outliers, in (0, 0.5].  Of
+        other rows like them it calls more, above all where rows are few for so many
+        columns, for features were learned on the training rows; `p_values` do not
+        have this flaw.
     calibration_size : float, default=0.5
         Share of the rows that a second detector, which `p_values` uses, is judged by
-        and not trained on.  0 does without it, in half the time, and without p-values
-        by ``method="conformal"``.
+        and not trained on; at least 3 are trained on and 1 is held out.  0 does without
+        it, in half the time, and without p-values by ``method="conformal"``.
     support_fraction : float, default=None
         Share of the training rows that the detector is fitted on, those whose columns
         are least far out; for training rows of which some are outliers.  None takes all
         for normal.  Conformal p-values rank among held-out rows of both kinds, and
-        are rather too high than too low.
+        are too high rather than too low if the outliers among these score as such.
     random_state : int, RandomState instance or None, default=None
         Seed of the split, and of estimators that have none.
 
@@ -166,14 +169,19 @@ channels)
             self._calibration = self._calibrated(rows, rng)
 
     def _check_estimator(self):
-        if self.estimator is None or isinstance(self.estimator, BaseInfoMax):
-            return
-        raise TypeError(
-            f"The 'estimator' parameter must be a NoiseInjectedDIM or a DeepInfoMax, "
-            f"for scores need the layer below its codes. Got "
-            f"{type(self.estimator).__name__} instead; put other transformers before "
-            f"the detector in a Pipeline."
-        )
+        estimator = self.estimator
+        if estimator is not None and not isinstance(estimator, BaseInfoMax):
+            raise TypeError(
+                f"The 'estimator' parameter must be an instance of NoiseInjectedDIM or "
+                f"DeepInfoMax, for scores need the layer below its codes. Got "
+                f"{estimator!r} instead; put other transformers before the detector in "
+                f"a Pipeline."
+            )
+        if getattr(estimator, "supervised", False):
+            raise ValueError(
+                "The 'estimator' parameter must not ask for classes, which a detector "
+                "ignores. Got one with supervised=True; use supervised=False."
+            )
 
     def _calibrated(self, rows, rng):
         """Return a model of some rows and the sorted surprise at the others."""
@@ -186,6 +194,7 @@ channels)
     def _fitted(self, rows, rng):
         """Return a model of rows, or of their support, and which rows these are."""
         estimator = _default(rows) if self.estimator is None else clone(self.estimator)
+        estimator._validate_params()
         seed = int(rng.randint(_MOST))
         if estimator.random_state is None:
             estimator.set_params(random_state=seed)
@@ -200,9 +209,10 @@ channels)
         """
         support = np.ones(len(rows), dtype=bool)
         if self.support_fraction is not None:
-            scaled = Scaling(rows)(rows)
-            n_out = len(rows) - math.ceil(self.support_fraction * len(rows))
-            order = np.argsort(-Columns(scaled)(scaled), kind="stable")
+            n_kept = max(3, math.ceil(self.support_fraction * len(rows)))
+            n_out = len(rows) - n_kept
+            far_out = Columns(Scaling.flat(rows)).left_out
+            order = np.argsort(-far_out, kind="stable")
             support[order[:n_out]] = False
         return support
 
@@ -264,8 +274,9 @@ channels)
             at most ``alpha``, whatever the data and the size of the sample.  The
             smallest is one over one more than the number of these rows.  "law" takes
             the codes by their law: the squared norm of those of N(0, I) follows
-            chi-square.  It has no smallest value, and holds as well as codes of unseen
-            rows follow the law.
+            chi-square.  It holds as well as codes of unseen rows follow the law.  Inputs
+            of a table are bounded smoothly on their way to the code, so that a single
+            column is not seen to be far out.
 
         Returns
         -------
@@ -317,16 +328,24 @@ class _Model:
 
     def __init__(self, estimator, rows):
         self.estimator = estimator.fit(rows)
-        self.novelty = Novelty(self._shaped(rows), estimator._representation(rows))
+        self.novelty = Novelty(self._shaped(rows), self._features(rows))
 
     def parts(self, rows):
         """Return how surprising each view finds each row, in nats."""
-        features = self.estimator._representation(rows)
-        return self.novelty.parts(self._shaped(rows), features)
+        return self.novelty.parts(self._shaped(rows), self._features(rows))
 
     def surprise(self, rows):
         """Return the sum over the views."""
-        return sum(self.parts(rows).values())
+        return sum(self.parts(rows).values()).round(6)
+
+    def _features(self, rows):
+        """Return what is learned of rows, the same in batches of any size.
+
+        Computed in double precision and rounded to single, since sums over a batch of
+        another size round differently.
+        """
+        features = self.estimator._representation(rows.astype(np.float64))
+        return features.astype(np.float32).astype(np.float64)
 
     def _shaped(self, rows):
         return rows.reshape(-1, *self.estimator._fitted_row_shape)

@@ -15,6 +15,7 @@ from skdim._novelty import (
 )
 
 NOT_OWN = -1
+OTHER = np.array([NOT_OWN])
 
 
 @pytest.fixture
@@ -63,10 +64,10 @@ def test_columns_are_summed_two_sided_ranks(rng):
     train = rng.normal(size=(99, 2))
     view = Columns(train)
     median, largest = np.median(train, 0), train.max(0) + 1
-    np.testing.assert_allclose(view(median[None]), 0, atol=0.05)
-    np.testing.assert_allclose(view(largest[None]), -2 * np.log(2 / 100))
+    np.testing.assert_allclose(view(median[None], OTHER), 0, atol=0.05)
+    np.testing.assert_allclose(view(largest[None], OTHER), -2 * np.log(2 / 100))
     mixed = np.array([[median[0], largest[1]]])
-    np.testing.assert_allclose(view(mixed), -np.log(2 / 100), atol=0.03)
+    np.testing.assert_allclose(view(mixed, OTHER), -np.log(2 / 100), atol=0.03)
 
 
 def test_surprise_is_minus_log_p_of_an_exponential_law(rng):
@@ -119,3 +120,47 @@ def test_parts_of_rows_like_those_trained_on_are_nearly_exponential(rng):
     assert list(parts) == ["rows", "features", "reconstruction", "columns"]
     for part in parts.values():
         assert stats.kstest(part, stats.expon.cdf).statistic < 0.08
+
+
+def test_pixels_are_not_ranked_one_by_one(rng):
+    images = rng.normal(size=(60, 4, 4, 1))
+    features = images.reshape(60, -1)
+    assert list(Novelty(images, features).parts(images, features)) == [
+        "rows",
+        "features",
+        "reconstruction",
+    ]
+
+
+@pytest.mark.parametrize("n_features", [6, 40])
+def test_left_out_reconstruction_is_that_without_the_row(n_features, rng):
+    n = 30
+    rows, features = rng.normal(size=(n, 4)), 2 + rng.normal(size=(n, n_features))
+    rows[:, 0] += features[:, 0]
+    whole = Reconstruction(rows, features)
+    centered = features - features.mean(0)
+    ridge = 1e-3 * np.trace(centered.T @ centered) / n_features + 1e-6
+
+    def error(i):
+        F, R = np.delete(features, i, 0), np.delete(rows, i, 0)
+        model = Ridge(ridge).fit(F, R)
+        return rows[i] - model.predict(features[i : i + 1])[0]
+
+    errors = np.array([error(i) for i in range(n)])
+    for i in (0, 7):
+        others = np.delete(errors, i, 0)
+        covariance = others.T @ others / n + 0.01 * np.eye(4)
+        size = errors[i] @ np.linalg.solve(covariance, errors[i])
+        np.testing.assert_allclose(whole.left_out[i], np.log(size), rtol=1e-3)
+
+
+def test_wide_rows_need_no_covariance_as_wide(rng):
+    rows, features = rng.normal(size=(20, 50)), rng.normal(size=(20, 3))
+    view = Reconstruction(rows, features)
+    assert view.directions.shape == (20, 50)
+    errors = view._errors(rows, features, np.arange(20))
+    covariance = errors.T @ errors / 20 + 0.01 * np.eye(50)
+    new, of_new = rng.normal(size=(1, 50)), rng.normal(size=(1, 3))
+    error = view._errors(new, of_new, OTHER)
+    size = error @ np.linalg.solve(covariance, error.T)
+    np.testing.assert_allclose(view(new, of_new, OTHER), np.log(size[0]))
