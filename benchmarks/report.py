@@ -456,7 +456,7 @@ def ranked(groups):
 
 def is_tried(method):
     """Whether this is a part or a trial and not a detector of its own."""
-    return method.startswith(("parts", "untrained", "trained", "NoiseInjectedDIM"))
+    return method.startswith(("parts", "untrained", "NoiseInjectedDIM"))
 
 
 def outliers():

@@ -139,7 +139,7 @@ class Reconstruction:
     """
 
     def __init__(
-        self, rows: np.ndarray, features: np.ndarray, shrinkage: float = 1e-3
+        self, rows: np.ndarray, features: np.ndarray, shrinkage: float = 1e-4
     ) -> None:
         self.n_rows = len(rows)
         self.center, self.mean = features.mean(0), rows.mean(0)
@@ -213,7 +213,7 @@ class Surprise:
     value is that is larger than all.
     """
 
-    def __init__(self, values: np.ndarray, tail: float = 0.1) -> None:
+    def __init__(self, values: np.ndarray, tail: float = 0.05) -> None:
         values = values.round(_DECIMALS)
         self.points = np.unique(values)
         first = np.searchsorted(np.sort(values), self.points)

@@ -274,9 +274,9 @@ channels)
             at most ``alpha``, whatever the data and the size of the sample.  The
             smallest is one over one more than the number of these rows.  "law" takes
             the codes by their law: the squared norm of those of N(0, I) follows
-            chi-square.  It holds as well as codes of unseen rows follow the law.  Inputs
-            of a table are bounded smoothly on their way to the code, so that a single
-            column is not seen to be far out.
+            chi-square.  It holds as well as codes of unseen rows follow the law.  The
+            inputs of a table are bounded smoothly on their way to the code, so that it
+            does not see how far out a single column is.
 
         Returns
         -------
