@@ -509,8 +509,13 @@ def outliers_neighbors():
 def outliers_contaminated():
     """Detectors fitted on outliers too."""
     results, groups = outlier_rows(is_one_class=False)
+    n_tables = {name: len(groups[name][0]) for name in groups}
+    most = max(n_tables.values())
     lines = [
-        [name, over_tables(groups[name], "AUROC"), over_tables(groups[name], "AP")]
+        [
+            name if n_tables[name] == most else f"{name} ({n_tables[name]} tables)",
+            *(over_tables(groups[name], key) for key in ("AUROC", "AP")),
+        ]
         for name in ranked(groups)
     ]
     return "\n\n".join([table(["detector", "AUROC", "AP"], lines), how(results)])
