@@ -529,8 +529,11 @@ def outlier_images():
         of_method = groups.setdefault(row["method"], {})
         of_method.setdefault(row["data"], []).append(row["AUROC"])
     kinds = ["mnist", "cifar10"]
-    order = sorted(groups, key=lambda m: -sum(np.mean(groups[m][k]) for k in kinds))
-    lines = [[m, *(spread(groups[m][k]) for k in kinds)] for m in order]
+    order = sorted(groups, key=lambda m: -np.mean(groups[m][kinds[0]]))
+    lines = [
+        [m, *(spread(groups[m][k]) if k in groups[m] else "" for k in kinds)]
+        for m in order
+    ]
     header = ["score", "MNIST, AUROC", "CIFAR-10, AUROC"]
     shown = "mean (lowest to highest class)"
     return "\n\n".join([table(header, lines), how(results, shown)])
