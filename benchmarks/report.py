@@ -27,6 +27,8 @@ def load(name):
 def spread(values, digits=3):
     """Return mean, lowest and highest as text."""
     low, mean, high = min(values), np.mean(values), max(values)
+    if len(values) == 1:
+        return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
@@ -39,7 +41,7 @@ def table(header, rows):
 def how(results, shown="mean (lowest to highest)"):
     """Return the line that says how the numbers were made."""
     n_seeds = len({row["seed"] for row in results["rows"] if "seed" in row})
-    seeds = f"{n_seeds} seeds; {shown}; " if n_seeds else ""
+    seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}; {shown}; " if n_seeds else ""
     return (
         f"`{results['command']}`; {seeds}{results['cores']} cores, "
         f"torch {results['torch']}, Python {results['python']}."
@@ -421,11 +423,11 @@ DETECTOR = "InfoMaxOutlierDetector"
 def outlier_rows(is_one_class=True):
     """Return results on tables, and those of each method and seed."""
     results = load("outliers")
-    groups = {}
-    for row in results["rows"]:
-        if row["one-class"] == is_one_class:
-            of_method = groups.setdefault(row["method"], {})
-            of_method.setdefault(row["seed"], []).append(row)
+    rows = [row for row in results["rows"] if row["one-class"] == is_one_class]
+    results["rows"], groups = rows, {}
+    for row in rows:
+        of_method = groups.setdefault(row["method"], {})
+        of_method.setdefault(row["seed"], []).append(row)
     return results, groups
 
 
@@ -518,7 +520,8 @@ def outliers_contaminated():
         ]
         for name in ranked(groups)
     ]
-    return "\n\n".join([table(["detector", "AUROC", "AP"], lines), how(results)])
+    text = table(["detector", "AUROC", "AP"], lines)
+    return "\n\n".join([text, how(results, "means")])
 
 
 def outlier_images():
