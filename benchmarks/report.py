@@ -474,6 +474,8 @@ def outliers():
         for seeds in [groups[name]]
         if not is_tried(name)
     ]
+    gaps = [f"{100 * gap:.2f}" for gap in results["floors"].values()]
+    lines.append(["*perfect p-values, simulated*", "", "", *gaps, ""])
     header = ["detector", "AUROC", "AP", "flagged at 1 %: off by, points"]
     header += ["at 5 %: off by, points", "seconds, all tables, one seed"]
     return "\n\n".join([table(header, lines), how(results)])
