@@ -1,6 +1,7 @@
 """Fixtures shared by all tests; no test reads the global generators."""
 
 import os
+import signal
 
 # Before scipy is imported: with it, scikit-learn takes tensors.
 os.environ["SCIPY_ARRAY_API"] = "1"
@@ -9,6 +10,10 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import train_test_split
+
+# A shell ignores Ctrl-C for what it runs in the background, and tests would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several threads that wait for each other make a busy machine very slow.
 torch.set_num_threads(1)
