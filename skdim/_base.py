@@ -16,7 +16,23 @@ from ._process import load_core
 from ._sklearn import CALLBACK_STATE, HAS_CALLBACKS, CallbackSupportMixin
 from ._validation import check_labels, check_rows, native, returned
 
-__all__ = ["BaseInfoMax"]
+__all__ = ["BaseInfoMax", "unchanged_on_error"]
+
+
+@contextmanager
+def unchanged_on_error(estimator):
+    """Put every attribute of an estimator back if what is inside raises."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException as error:
+        is_set = vars(estimator).get("_state") is not before.get("_state")
+        if is_set and isinstance(error, KeyboardInterrupt):
+            raise  # all that was learned is there; it was pressed after the end
+        kept = {k: v for k, v in vars(estimator).items() if k in CALLBACK_STATE}
+        vars(estimator).clear()
+        vars(estimator).update(before | kept)
+        raise
 
 
 class BaseInfoMax(
@@ -196,21 +212,6 @@ channels) or (n_samples, channels, height, width)
         spec["network"] = NetworkSpec(**spec["network"])
         spec["views"] = ViewSpec(**spec["views"])
         return ModelSpec(**spec)
-
-    @contextmanager
-    def _unchanged_on_error(self):
-        """Put every attribute back if what is inside raises."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException as error:
-            is_set = vars(self).get("_state") is not before.get("_state")
-            if is_set and isinstance(error, KeyboardInterrupt):
-                raise  # all that was learned is there; it was pressed after the end
-            kept = {k: v for k, v in vars(self).items() if k in CALLBACK_STATE}
-            vars(self).clear()
-            vars(self).update(before | kept)
-            raise
 
     def _check_rows(self, X, method, min_samples=1):
         """Return rows to predict for, checked against what was fitted."""

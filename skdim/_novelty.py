@@ -267,3 +267,7 @@ class Novelty:
             name: self.surprises[name](view(*inputs[name]))
             for name, view in self.views.items()
         }
+
+    def __call__(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return the sum over the views, in nats."""
+        return sum(self.parts(rows, features).values()).round(_DECIMALS)

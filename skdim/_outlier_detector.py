@@ -10,10 +10,11 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import BaseInfoMax
+from ._base import BaseInfoMax, unchanged_on_error
 from ._laws import Law
 from ._noise_injected_dim import NoiseInjectedDIM
 from ._novelty import Columns, Novelty, Scaling
+from ._parameters import BATCH_SIZE
 from ._sklearn import HasMethods, Interval, fit_context
 from ._validation import check_rows, native
 
@@ -148,13 +149,8 @@ channels)
             If ``estimator`` is of another type.
         """
         self._check_estimator()
-        before = dict(vars(self))
-        try:
+        with unchanged_on_error(self):
             self._fit(X)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
         return self
 
     def _fit(self, X):
@@ -336,7 +332,7 @@ class _Model:
 
     def surprise(self, rows):
         """Return the sum over the views."""
-        return sum(self.parts(rows).values()).round(6)
+        return self.novelty(self._shaped(rows), self._features(rows))
 
     def _features(self, rows):
         """Return what is learned of rows, the same in batches of any size.
@@ -354,8 +350,7 @@ class _Model:
 def _default(rows):
     """Return the estimator that is used if none is given."""
     n_components = min(16, math.prod(rows.shape[1:]))
-    batch_size = NoiseInjectedDIM()._full_batch_size
-    steps_per_epoch = max(1, len(rows) // batch_size)
+    steps_per_epoch = max(1, len(rows) // BATCH_SIZE)
     return NoiseInjectedDIM(n_components, max_iter=math.ceil(_STEPS / steps_per_epoch))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ._base import BaseInfoMax
+from ._base import BaseInfoMax, unchanged_on_error
 from ._callbacks import CallbackWatcher
 from ._process import uninterrupted
 from ._progress import Watchers, progress
@@ -60,7 +60,7 @@ channels) or (n_samples, channels, height, width)
             it is taken up again at a tenth of the learning rate.  The estimator is
             then left as it was.
         """
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             config, result = self._train(X, y)
         self._warn(self._mishaps(config, result))
         self._warn(self._doubts(config, result))
@@ -104,7 +104,7 @@ channels) or (n_samples, channels, height, width)
                 "has no part to hold out. Set early_stopping=False, or use fit."
             )
         self._validate_params()  # scikit-learn does so at the first call only
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             config, result = self._train_part(X, y)
         self._warn(self._mishaps(config, result))
         return self
