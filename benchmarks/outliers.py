@@ -20,19 +20,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from _common import RESULTS, arguments, save
+from _outlier_scores import OURS, TRIALS, crossed, distance, ours
 from joblib import Parallel, delayed
 from pyod.models.lunar import LUNAR
 from sklearn.covariance import MinCovDet
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import StandardScaler
-
-from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM
 
 MOST_ROWS = 10_000
 LEVELS = (0.01, 0.05)
+SHARES = (0.25, 0.5, 0.75, 0.9)  # of rows held out
 
 
 def names(folder):
@@ -71,57 +71,8 @@ def drawn(folder, name, rng):
     return X[index], y[index]
 
 
-# Each takes rows to train on, rows to judge and a seed, and returns scores by name, the
-# higher the more of an outlier; with them p-values, if there are any.
-
-
-def ours(X, X_test, seed, **params):
-    """Return the score of our detector."""
-    detector = InfoMaxOutlierDetector(random_state=seed, **params).fit(X)
-    scores = {"": -detector.score_samples(X_test)}
-    p = detector.p_values(X_test) if detector.calibration_size else None
-    return scores, p
-
-
-def ours_by_parts(X, X_test, seed):
-    """Return scores of the views of our detector, and of some of them."""
-    detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed).fit(X)
-    parts = detector._model.parts(X_test)
-    scores = {f", {name} alone": part for name, part in parts.items()}
-    for name, part in parts.items():
-        scores[f", without {name}"] = sum(parts.values()) - part
-    return scores, None
-
-
-def untrained(X, X_test, seed):
-    """Return the score of our detector on features that nothing was learned for."""
-    estimator = NoiseInjectedDIM(
-        min(16, X.shape[1]), max_iter=1, learning_rate_init=1e-9
-    )
-    return ours(X, X_test, seed, estimator=estimator, calibration_size=0)
-
-
-def model_alone(X, X_test, seed, **params):
-    """Return scores that a default model gives without a detector."""
-    params = {"n_components": min(16, X.shape[1])} | params
-    dim = NoiseInjectedDIM(random_state=seed, **params).fit(X)
-    density, trained_on = -dim.score_samples(X_test), -dim.score_samples(X)
-    codes, hidden = dim.transform, dim._representation
-    scores = {
-        ", norm of codes": (codes(X_test) ** 2).sum(1),
-        ", log-density": density,
-        ", typicality": np.abs(density - np.mean(trained_on[np.isfinite(trained_on)])),
-        ", neighbours of codes": distance(codes(X), codes(X_test)),
-        ", neighbours of features": distance(hidden(X), hidden(X_test)),
-    }
-    return {name: np.nan_to_num(s, posinf=1e9) for name, s in scores.items()}, None
-
-
-def distance(X, X_test, k=5):
-    """Return the distance to the k-th neighbour."""
-    k = min(k, len(X) - 1)
-    index = NearestNeighbors(n_neighbors=k).fit(X)
-    return (index.kneighbors() if X is X_test else index.kneighbors(X_test))[0][:, -1]
+# Methods take rows to train on, rows to judge and a seed, and return scores by name,
+# the higher the more of an outlier; with them p-values, if there are any.
 
 
 def neighbors(k):
@@ -163,28 +114,20 @@ def covariance(X, X_test, seed):
     return {"": MinCovDet(random_state=seed).fit(X).mahalanobis(X_test)}, None
 
 
-OURS = "InfoMaxOutlierDetector"
-
-
 def variant(**params):
-    """Return the method of our detector with these parameters."""
-    return partial(ours, calibration_size=0, **params)
-
-
-def model(**params):
-    """Return the method of the scores of a model alone."""
-    return partial(model_alone, **params)
+    """Return the method of our detector with these parameters, by its name."""
+    named = ", ".join(f"{name}={value}" for name, value in params.items())
+    return {f"{OURS}({named})": partial(ours, **params)}
 
 
 METHODS = {
     OURS: ours,
-    "parts": ours_by_parts,
-    "untrained features": untrained,
-    "NoiseInjectedDIM": model_alone,
-    "NoiseInjectedDIM(views=None)": model(views=None),
-    "NoiseInjectedDIM(view_strength=0.3, views='jitter')": model(
-        views="jitter", view_strength=0.3
-    ),
+    **variant(calibration_size=0),
+    **variant(calibration_size=0.25),
+    **variant(calibration_size=0.5),
+    **variant(calibration_size=0.9),
+    "cross-conformal, 4 folds": crossed,
+    **TRIALS,
     "5 neighbours": neighbors(5),
     "1 neighbour": neighbors(1),
     "isolation forest": forest,
@@ -193,8 +136,8 @@ METHODS = {
     "LUNAR": lunar,
 }
 OF_CONTAMINATED = {
-    f"{OURS}()": variant(),
-    f"{OURS}(support_fraction=0.7)": variant(support_fraction=0.7),
+    **variant(calibration_size=0),
+    **variant(calibration_size=0, support_fraction=0.7),
     "5 neighbours": neighbors(5),
     "isolation forest": forest,
     "local outlier factor": factor,
@@ -217,6 +160,7 @@ def measure(folder, name, seed, method, is_one_class):
     row["one-class"] = is_one_class
     if p is not None:
         row |= {f"flagged at {a}": float((p[y == 0] <= a).mean()) for a in LEVELS}
+        row |= {f"found at {a}": float((p[y == 1] <= a).mean()) for a in LEVELS}
     return [
         row
         | {"method": method + suffix}
@@ -228,20 +172,24 @@ def measure(folder, name, seed, method, is_one_class):
 def floors(folder, n_repeats=1000):
     """Return how far conformal p-values are off where scores are exchangeable.
 
-    The mean absolute deviation of the share of flagged rows from each level, over the
-    tables and by simulation, with half of the rows to train on held out.
+    By the share of rows held out, the mean absolute deviation of the share of flagged
+    rows from each level, over the tables and by simulation.
     """
-    rng, off = np.random.default_rng(0), {level: [] for level in LEVELS}
+    rng, off = np.random.default_rng(0), {}
     for name in names(folder):
         X, _, y = split(folder, name, 0, True)
-        n_held, n_normal = round(len(X) / 2), int((y == 0).sum())
-        held = np.sort(rng.random((n_repeats, n_held)), axis=1)
-        for level in LEVELS:
+        for share, level in itertools.product(SHARES, LEVELS):
+            n_held, n_normal = round(share * len(X)), int((y == 0).sum())
+            held = np.sort(rng.random((n_repeats, n_held)), axis=1)
             n_above = int(level * (n_held + 1))
             rate = 1 - held[:, -n_above] if n_above else np.zeros(n_repeats)
-            shares = rng.binomial(n_normal, rate) / n_normal
-            off[level].append(np.abs(shares - level).mean())
-    return {str(level): float(np.mean(values)) for level, values in off.items()}
+            flagged = rng.binomial(n_normal, rate) / n_normal
+            of_share = off.setdefault(str(share), {str(a): [] for a in LEVELS})
+            of_share[str(level)].append(np.abs(flagged - level).mean())
+    return {
+        share: {level: float(np.mean(gaps)) for level, gaps in of_share.items()}
+        for share, of_share in off.items()
+    }
 
 
 def main():

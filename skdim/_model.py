@@ -103,7 +103,7 @@ class InfoMax(nn.Module):
         """
         views, n_rows = self.spec.views, len(index)
         if not self.spec.has_pairs:
-            sides, alike = [self.network.input(source.take(index))], True
+            sides, alike = [source.take(index)], True
         else:
             alike = views.sides == "both"
             sides = [self._side(source, index, generator, altered=alike)]
@@ -135,9 +135,9 @@ class InfoMax(nn.Module):
     ) -> Tensor:
         """Return scaled inputs of one side of the pairs."""
         if not altered:
-            return self.network.input(source.take(index))
+            return source.take(index)
         index = source.partners(index, generator)
-        inputs = self.network.input(source.take(index))
+        inputs = source.take(index)
         views = self.spec.views
         for step in views.steps:
             if callable(step):
@@ -148,7 +148,7 @@ class InfoMax(nn.Module):
             view = VIEWS[step]
             other = []
             if view.source == "neighbors":
-                other = [self.network.input(source.neighbors(index, generator))]
+                other = [source.neighbors(index, generator)]
             strength = view.strength if views.strength is None else views.strength
             inputs = view.alter(inputs, *other, strength, generator)
         return inputs
@@ -238,7 +238,7 @@ def make_source(
         n_neighbors = spec.views.n_neighbors
         with sandbox(gradients=False):
             near = nearest(rows, model.network.input, n_neighbors, labels, seed, device)
-    return Source(rows, device, near, labels)
+    return Source(rows, model.network.input, device, near, labels)
 
 
 def information(

@@ -66,15 +66,23 @@ class Neighbors:
     shrinkage : float, default=0.3
         Of the weights, relative to the mean square distance of neighbours from their
         mean.
+    itself : ndarray of shape (n_rows,), default=None
+        As which of them each row is left out; None finds those that are equal.
     """
 
     def __init__(
-        self, rows: np.ndarray, n_neighbors: int = 5, shrinkage: float = 0.3
+        self,
+        rows: np.ndarray,
+        n_neighbors: int = 5,
+        shrinkage: float = 0.3,
+        itself: np.ndarray | None = None,
     ) -> None:
         self.rows, self.shrinkage = rows, shrinkage
         self.n_neighbors = min(n_neighbors, len(rows) - 1)
         self.index = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(rows)
-        distances = self._distances(rows, self.near(rows), np.arange(len(rows)))
+        near = self.near(rows)
+        self.itself = self.own(rows, near) if itself is None else itself
+        distances = self._distances(rows, near, self.itself)
         self.floor = 1e-3 * distances.mean() + _TINY
         self.left_out = np.log(distances + self.floor)
 
@@ -243,14 +251,17 @@ class Novelty:
     def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
         self.scaling = Scaling(rows)
         scaled = self.scaling(rows)
+        by_rows = Neighbors(scaled)
         self.views = {
-            "rows": Neighbors(scaled),
-            "features": Neighbors(features),
+            "rows": by_rows,
+            "features": Neighbors(features, itself=by_rows.itself),
             "reconstruction": Reconstruction(scaled, features),
         }
         if rows.ndim == 2:  # a pixel alone says little: images move
             self.views["columns"] = Columns(self.scaling.flat(rows))
         self.surprises = {k: Surprise(view.left_out) for k, view in self.views.items()}
+        left_out = {k: view.left_out for k, view in self.views.items()}
+        self.left_out = self._sum(self._surprising(left_out))
 
     def parts(self, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
         """Return the surprise of each view; rows trained on count as left out."""
@@ -263,11 +274,16 @@ class Novelty:
             "reconstruction": (rows, features, own),
             "columns": (flat, own),
         }
-        return {
-            name: self.surprises[name](view(*inputs[name]))
-            for name, view in self.views.items()
-        }
+        values = {name: view(*inputs[name]) for name, view in self.views.items()}
+        return self._surprising(values)
 
     def __call__(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Return the sum over the views, in nats."""
-        return sum(self.parts(rows, features).values()).round(_DECIMALS)
+        return self._sum(self.parts(rows, features))
+
+    def _surprising(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: self.surprises[name](value) for name, value in values.items()}
+
+    @staticmethod
+    def _sum(parts: dict[str, np.ndarray]) -> np.ndarray:
+        return sum(parts.values()).round(_DECIMALS)

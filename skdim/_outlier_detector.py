@@ -45,10 +45,12 @@ class InfoMaxOutlierDetector(OutlierMixin, BaseEstimator):
         other rows like them it calls more, above all where rows are few for so many
         columns, for features were learned on the training rows; `p_values` do not
         have this flaw.
-    calibration_size : float, default=0.5
+    calibration_size : float, default=0.75
         Share of the rows that a second detector, which `p_values` uses, is judged by
-        and not trained on; at least 3 are trained on and 1 is held out.  0 does without
-        it, in half the time, and without p-values by ``method="conformal"``.
+        and not trained on; at least 3 are trained on and 1 is held out.  The more are
+        held out, the closer is the rate of flagged rows to the one chosen and the
+        smaller are the p-values that are possible; the fewer, the more outliers are
+        found.  0 does without p-values by ``method="conformal"``, in less time.
     support_fraction : float, default=None
         Share of the training rows that the detector is fitted on, those whose columns
         are least far out; for training rows of which some are outliers.  None takes all
@@ -114,7 +116,7 @@ class InfoMaxOutlierDetector(OutlierMixin, BaseEstimator):
         estimator=None,
         *,
         contamination=0.05,
-        calibration_size=0.5,
+        calibration_size=0.75,
         support_fraction=None,
         random_state=None,
     ):
@@ -156,13 +158,25 @@ channels)
     def _fit(self, X):
         rows = self._rows(X, reset=True)
         rng = check_random_state(self.random_state)
-        self._model, self.support_ = self._fitted(rows, rng)
+        estimator = _default(rows) if self.estimator is None else self.estimator
+        self._model, self.support_ = self._fitted(estimator, rows, rng)
         self.estimator_ = self._model.estimator
-        scores = -self._model.surprise(rows)
+        scores = self._scores_of_training(rows)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         self._calibration = None
         if self.calibration_size:
-            self._calibration = self._calibrated(rows, rng)
+            self._calibration = self._calibrated(estimator, rows, rng)
+
+    def _scores_of_training(self, rows):
+        """Return the scores of the rows that fit was given.
+
+        Those of the support are known: its rows were scored as left out.
+        """
+        scores = np.empty(len(rows))
+        scores[self.support_] = -self._model.novelty.left_out
+        if not self.support_.all():
+            scores[~self.support_] = -self._model.surprise(rows[~self.support_])
+        return scores
 
     def _check_estimator(self):
         estimator = self.estimator
@@ -179,17 +193,17 @@ channels)
                 "ignores. Got one with supervised=True; use supervised=False."
             )
 
-    def _calibrated(self, rows, rng):
+    def _calibrated(self, estimator, rows, rng):
         """Return a model of some rows and the sorted surprise at the others."""
         order = rng.permutation(len(rows))
         n_held = max(1, round(self.calibration_size * len(rows)))
         n_held = min(n_held, len(rows) - 3)
-        model, _ = self._fitted(rows[order[n_held:]], rng)
+        model, _ = self._fitted(estimator, rows[order[n_held:]], rng)
         return model, np.sort(model.surprise(rows[order[:n_held]]))
 
-    def _fitted(self, rows, rng):
+    def _fitted(self, estimator, rows, rng):
         """Return a model of rows, or of their support, and which rows these are."""
-        estimator = _default(rows) if self.estimator is None else clone(self.estimator)
+        estimator = clone(estimator)
         estimator._validate_params()
         seed = int(rng.randint(_MOST))
         if estimator.random_state is None:
@@ -324,27 +338,25 @@ class _Model:
 
     def __init__(self, estimator, rows):
         self.estimator = estimator.fit(rows)
-        self.novelty = Novelty(self._shaped(rows), self._features(rows))
+        self.novelty = Novelty(*self._seen(rows))
 
     def parts(self, rows):
         """Return how surprising each view finds each row, in nats."""
-        return self.novelty.parts(self._shaped(rows), self._features(rows))
+        return self.novelty.parts(*self._seen(rows))
 
     def surprise(self, rows):
         """Return the sum over the views."""
-        return self.novelty(self._shaped(rows), self._features(rows))
+        return self.novelty(*self._seen(rows))
 
-    def _features(self, rows):
-        """Return what is learned of rows, the same in batches of any size.
+    def _seen(self, rows):
+        """Return rows in their shape, and what is learned of them.
 
-        Computed in double precision and rounded to single, since sums over a batch of
-        another size round differently.
+        The latter does not depend on the size of batches: it is computed in double
+        precision and rounded to single, since sums in another order round differently.
         """
         features = self.estimator._representation(rows.astype(np.float64))
-        return features.astype(np.float32).astype(np.float64)
-
-    def _shaped(self, rows):
-        return rows.reshape(-1, *self.estimator._fitted_row_shape)
+        features = features.astype(np.float32).astype(np.float64)
+        return rows.reshape(-1, *self.estimator._fitted_row_shape), features
 
 
 def _default(rows):

@@ -20,6 +20,7 @@ __all__ = ["Source", "nearest"]
 _MOST_DIFFERENCES = 4e9
 _FEWEST_CANDIDATES = 500
 _UNLABELED = -1
+_MOST_KEPT = 2**22  # numbers of a table, beside the table itself
 
 
 class Source:
@@ -29,6 +30,8 @@ class Source:
     ----------
     rows : array of shape (n_rows, ...)
         Anything that ``_rows`` names.
+    scale : callable
+        What makes inputs of rows; those of a small table are made once.
     device : torch.device
     near : ndarray of shape (n_rows, n_neighbors), default=None
         Indices of the neighbours of each row, if a view asks for them.
@@ -39,11 +42,13 @@ class Source:
     def __init__(
         self,
         rows: Any,
+        scale: Callable[[Tensor], Tensor],
         device: torch.device,
         near: np.ndarray | None = None,
         labels: np.ndarray | None = None,
     ) -> None:
-        self.rows, self.device = rows, device
+        self.rows, self.scale, self.device = rows, scale, device
+        self._inputs = self._scaled() if self._is_small_table() else None
         self.near, self.labels = near, labels
         if labels is not None and near is None:
             self.members = {c: np.flatnonzero(labels == c) for c in np.unique(labels)}
@@ -51,12 +56,22 @@ class Source:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def _is_small_table(self) -> bool:
+        rows = self.rows
+        return type(rows) is np.ndarray and rows.ndim == 2 and rows.size <= _MOST_KEPT
+
+    @torch.no_grad()
+    def _scaled(self) -> Tensor:
+        return self.scale(take(self.rows, slice(None), self.device))
+
     def take(self, index: np.ndarray) -> Tensor:
-        """Return the rows of these indices."""
-        return take(self.rows, index, self.device)
+        """Return the inputs that the rows of these indices make."""
+        if self._inputs is not None:
+            return self._inputs[torch.from_numpy(index).to(self.device)]
+        return self.scale(take(self.rows, index, self.device))
 
     def neighbors(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Return one of the near rows of each of these."""
+        """Return the inputs that one of the near rows of each of these makes."""
         choice = self._draw(self.near.shape[1], (len(index),), generator)
         return self.take(self.near[index, choice])
 

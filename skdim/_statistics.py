@@ -139,7 +139,7 @@ def _fit_batch_norm(network: Network, source: Source, chunks: list[np.ndarray]) 
     """Set the statistics of batch norm to plain averages over all rows."""
     with _precise_batch_norm(network.encoder) as has_batch_norm:
         for chunk in chunks if has_batch_norm else []:
-            network.encode(network.input(source.take(chunk)))
+            network.encode(source.take(chunk))
 
 
 def _fit_critic(model: InfoMax, config: FitConfig, source: Source) -> None:
@@ -179,7 +179,7 @@ def _fit_norms(
 
     norms.reset()
     some = chunks[: max(1, _MOST_NORMS // len(chunks[0]))]
-    codes = [drawn_in(network.input(source.take(chunk))) for chunk in some]
+    codes = [drawn_in(source.take(chunk)) for chunk in some]
     norms.fit_power(torch.cat(codes))
     norms.power.copy_(*memory.blend("power", n_rows, norms.power))
     if norms.power < 1:
@@ -214,4 +214,4 @@ def _outputs(
 ) -> Iterator[Tensor]:
     """Yield an output of all rows, in double precision, some at a time."""
     for chunk in chunks:
-        yield outputs(network.input(source.take(chunk))).double()
+        yield outputs(source.take(chunk)).double()

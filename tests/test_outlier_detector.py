@@ -47,26 +47,52 @@ def test_outliers_rank_above_rows_like_those_trained_on(fitted, rows):
 
 
 @pytest.mark.parametrize("n_rows", [20, 61])
-def test_false_alarms_are_as_rare_as_said_at_any_size(n_rows):
+@pytest.mark.parametrize("params", [{}, {"support_fraction": 0.7}])
+def test_false_alarms_are_as_rare_as_said_at_any_size(n_rows, params):
     rng = np.random.default_rng(0)
-    shares = []
+    levels, shares = np.array([0.05, 0.1, 0.2]), []
     for _ in range(25):
         X = rng.standard_t(3, (n_rows + 400, 3))
-        p = detector().fit(X[:n_rows]).p_values(X[n_rows:])
-        shares.append([(p <= level).mean() for level in (0.05, 0.1, 0.2)])
+        p = detector(**params).fit(X[:n_rows]).p_values(X[n_rows:])
+        shares.append([(p <= level).mean() for level in levels])
     mean, error = np.mean(shares, 0), np.std(shares, 0) / 5
-    assert (mean <= np.array([0.05, 0.1, 0.2]) + 2 * error).all(), mean
-    n_held = round(n_rows / 2)
-    exact = np.floor(np.array([0.05, 0.1, 0.2]) * (n_held + 1)) / (n_held + 1)
+    assert (mean <= levels + 2 * error).all(), mean
+    n_held = round(0.75 * n_rows)
+    exact = np.floor(levels * (n_held + 1)) / (n_held + 1)
     assert (np.abs(mean - exact) < 4 * error + 1e-9).all(), (mean, exact)
 
 
 def test_p_values_hold_on_real_rows(fitted, rows):
     p = fitted.p_values(rows[1])
-    assert abs((p <= 0.1).mean() - 0.1) < 0.08
-    n_held = round(0.5 * len(rows[0]))
+    n_held = round(0.75 * len(rows[0]))
     assert p.min() >= 1 / (n_held + 1) and p.max() <= 1
-    assert stats.spearmanr(p, fitted.score_samples(rows[1])).statistic > 0.7
+    for level in (0.05, 0.1, 0.5):
+        error = np.sqrt(level * (1 - level) * (1 / n_held + 1 / len(p)))
+        assert abs((p <= level).mean() - level) < 2.5 * error
+    assert (fitted.p_values(rows[2]) <= 0.05).mean() > 0.5
+
+
+def test_p_values_rank_rows_nearly_as_scores_do(fitted, rows):
+    X = np.concatenate(rows[1:])
+    p, scores = fitted.p_values(X), fitted.score_samples(X)
+    assert stats.spearmanr(p, scores).statistic > 0.9
+
+
+@pytest.mark.parametrize("n_copies", [1, 3, 9])
+def test_scores_of_rows_that_fit_was_given_are_those_it_had(n_copies, rows):
+    X = np.repeat(rows[0], n_copies, 0)
+    for params in ({}, {"support_fraction": 0.7}):
+        fitted = detector(calibration_size=0, **params).fit(X)
+        known = fitted._scores_of_training(X)
+        np.testing.assert_array_equal(known, fitted.score_samples(X))
+
+
+def test_both_detectors_are_trained_for_as_many_epochs():
+    X = np.random.default_rng(0).normal(size=(2000, 3))
+    fitted = InfoMaxOutlierDetector(random_state=0).fit(X)
+    second = fitted._calibration[0].estimator
+    assert fitted.estimator_.n_iter_ == second.n_iter_ == 29  # of 7 steps and of 1
+    assert second.n_samples_seen_ == 500
 
 
 def test_p_values_by_law_are_those_of_chi_square(fitted, rows):
@@ -123,6 +149,11 @@ def test_images_are_taken():
     fitted = detector(estimator=estimator).fit(images[is_zero][:100])
     scores = fitted.score_samples(images)
     assert roc_auc_score(~is_zero[100:], -scores[100:]) > 0.95
+    p = fitted.p_values(images)
+    assert (p[~is_zero] <= 0.05).mean() > 0.7
+    unseen = np.flatnonzero(is_zero)[100:]
+    error = np.sqrt(0.2 * 0.8 * (1 / 75 + 1 / len(unseen)))
+    assert abs((p[unseen] <= 0.2).mean() - 0.2) < 2.5 * error
     flat = clone(fitted)
     flat.estimator.set_params(image_shape=(8, 8))
     flat.fit(images[is_zero][:100].reshape(100, -1))

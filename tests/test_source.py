@@ -64,7 +64,7 @@ def test_neighbours_in_large_data_come_from_a_sample(monkeypatch):
 
 def test_neighbours_are_drawn_from_the_near_rows():
     data = rows()
-    source = Source(data, CPU, near(data))
+    source = Source(data, lambda x: x, CPU, near(data))
     index = np.arange(100, 150)
     drawn = source.neighbors(index, torch.Generator().manual_seed(0)).numpy()
     which = (drawn[:, None] == data[source.near[index]]).all(2)
@@ -75,7 +75,7 @@ def test_neighbours_are_drawn_from_the_near_rows():
 def test_partners_share_the_class_and_unknown_rows_are_their_own(with_neighbours):
     data, labels = rows(), np.repeat([0, 1, -1], 100)
     graph = near(data, labels=labels) if with_neighbours else None
-    source = Source(data, CPU, graph, labels)
+    source = Source(data, lambda x: x, CPU, graph, labels)
     index = np.arange(300)
     partners = source.partners(index, torch.Generator().manual_seed(0))
     assert (labels[partners] == labels).all()

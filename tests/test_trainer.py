@@ -67,7 +67,9 @@ def test_finalize_leaves_no_trace_of_the_running_averages():
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.fill_(100.0)
-    finalize(model, conf, Source(rows, conf.device), seeded_generator(1))
+    finalize(
+        model, conf, Source(rows, model.network.input, conf.device), seeded_generator(1)
+    )
     with torch.no_grad():
         codes = model.network(torch.from_numpy(rows)).numpy()
     assert abs(codes.mean(0)).max() < 1e-3
@@ -87,7 +89,9 @@ def test_rows_in_order_of_class_do_not_spoil_the_batch_statistics():
         ModelSpec(network, "normal", 0.5, "channel", "infonce"), seeded_generator(0)
     )
     model.network.input.float()
-    finalize(model, conf, Source(rows, conf.device), seeded_generator(1))
+    finalize(
+        model, conf, Source(rows, model.network.input, conf.device), seeded_generator(1)
+    )
     first = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     with torch.no_grad():
         conv = model.network.encoder.features[0]

@@ -1,0 +1,160 @@
+"""Scores of our models: the detector's own, its parts, and others that were tried.
+
+Each function takes rows to train on, rows to judge and a seed, and returns scores by
+name, the higher the more of an outlier; with them p-values, if there are any.
+"""
+
+import math
+from collections import OrderedDict
+from functools import partial
+
+import numpy as np
+from sklearn.model_selection import KFold
+from sklearn.neighbors import NearestNeighbors
+from torch import nn
+
+from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM
+
+OURS = "InfoMaxOutlierDetector"
+BATCH_SIZE = 256
+N_COMPONENTS = 16
+
+
+def ours(X, X_test, seed, **params):
+    """Return the score of our detector."""
+    detector = InfoMaxOutlierDetector(random_state=seed, **params).fit(X)
+    scores = {"": -detector.score_samples(X_test)}
+    p = detector.p_values(X_test) if detector.calibration_size else None
+    return scores, p
+
+
+def crossed(X, X_test, seed, n_folds=4):
+    """Return cross-conformal p-values: each row is held out from one of the fits.
+
+    (Vovk, Annals of Mathematics and Artificial Intelligence 2015, arXiv 1208.0806.)
+    The score is the mean of those of the fits, for these alone.
+    """
+    total, n_higher = 0, 1
+    for train, held in KFold(n_folds, shuffle=True, random_state=seed).split(X):
+        detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed)
+        detector.fit(X[train])
+        ranked = np.sort(-detector.score_samples(X[held]))
+        scores = -detector.score_samples(X_test)
+        n_higher = n_higher + len(held) - np.searchsorted(ranked, scores, "left")
+        total = total + scores / n_folds
+    return {"": total}, n_higher / (1 + len(X))
+
+
+def ours_by_parts(X, X_test, seed):
+    """Return scores of the views of our detector, and of some of them."""
+    detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed).fit(X)
+    parts = detector._model.parts(X_test)
+    scores = {f", {name} alone": part for name, part in parts.items()}
+    for name, part in parts.items():
+        scores[f", without {name}"] = sum(parts.values()) - part
+    return scores, None
+
+
+def relearned(X, X_test, seed, steps=200, **params):
+    """Return the score of our detector on features learned in another way."""
+    max_iter = math.ceil(steps / max(1, len(X) // BATCH_SIZE))
+    params = {"max_iter": max_iter} | params
+    estimator = NoiseInjectedDIM(n_components(X), **params)
+    return ours(X, X_test, seed, estimator=estimator, calibration_size=0)
+
+
+def n_components(X):
+    """Return how many components our detector's model has by default."""
+    return min(N_COMPONENTS, X.shape[1])
+
+
+def at_capacity(X, X_test, seed, share):
+    """Return the score where noise leaves this share of the default's capacity."""
+    nats = share * math.log(min(BATCH_SIZE, len(X)))
+    scale = 1 / math.sqrt(math.expm1(2 * nats / n_components(X)))
+    return relearned(X, X_test, seed, noise_scale=min(max(scale, 1e-6), 1e6))
+
+
+def at_several_capacities(X, X_test, seed):
+    """Return the sum of the scores under half, the same and twice the capacity."""
+    parts = [at_capacity(X, X_test, seed, share)[0][""] for share in (0.5, 1, 2)]
+    return {"": sum(parts)}, None
+
+
+class Residual(nn.Module):
+    """A perceptron beside a linear map; they start as the identity."""
+
+    def __init__(self, n_in, n_out, width=256):
+        super().__init__()
+        self.straight = nn.Linear(n_in, n_out)
+        nn.init.eye_(self.straight.weight)
+        self.bent = nn.Sequential(nn.Linear(n_in, width), nn.ReLU())
+        self.last = nn.Linear(width, n_out)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, X):
+        """Return the sum of both."""
+        return self.straight(X) + self.last(self.bent(X))
+
+
+def residual(input_shape, n_outputs):
+    """Return an encoder whose features start as the rows themselves."""
+    (n_in,) = input_shape
+    parts = [nn.Identity(), Residual(n_in, n_in), nn.Linear(n_in, n_outputs)]
+    names = ("features", "hidden", "code")
+    return nn.Sequential(OrderedDict(zip(names, parts, strict=True)))
+
+
+def model_alone(X, X_test, seed, **params):
+    """Return scores that a default model gives without a detector."""
+    params = {"n_components": n_components(X)} | params
+    dim = NoiseInjectedDIM(random_state=seed, **params).fit(X)
+    density, trained_on = -dim.score_samples(X_test), -dim.score_samples(X)
+    codes, hidden = dim.transform, dim._representation
+    scores = {
+        ", norm of codes": (codes(X_test) ** 2).sum(1),
+        ", log-density": density,
+        ", typicality": np.abs(density - np.mean(trained_on[np.isfinite(trained_on)])),
+        ", neighbours of codes": distance(codes(X), codes(X_test)),
+        ", neighbours of features": distance(hidden(X), hidden(X_test)),
+    }
+    return {name: np.nan_to_num(s, posinf=1e9) for name, s in scores.items()}, None
+
+
+def distance(X, X_test, k=5):
+    """Return the distance to the k-th neighbour."""
+    k = min(k, len(X) - 1)
+    index = NearestNeighbors(n_neighbors=k).fit(X)
+    return (index.kneighbors() if X is X_test else index.kneighbors(X_test))[0][:, -1]
+
+
+def model(**params):
+    """Return the method of the scores of a model alone."""
+    return partial(model_alone, **params)
+
+
+def trial(**params):
+    """Return the method of our detector on features learned in another way."""
+    return partial(relearned, **params)
+
+
+TRIALS = {
+    "parts": ours_by_parts,
+    "untrained features": trial(max_iter=1, learning_rate_init=1e-9),
+    "100 steps": trial(steps=100),
+    "400 steps": trial(steps=400),
+    "512 hidden units": trial(hidden_layer_sizes=512),
+    "residual encoder": trial(encoder=residual),
+    "early stopping": trial(early_stopping=True),
+    "features of views='jitter'": trial(views="jitter", view_strength=0.3),
+    "features of views=None": trial(views=None),
+    "half the capacity": partial(at_capacity, share=0.5),
+    "twice the capacity": partial(at_capacity, share=2),
+    "three capacities": at_several_capacities,
+    "NoiseInjectedDIM": model_alone,
+    "NoiseInjectedDIM(views=None)": model(views=None),
+    "NoiseInjectedDIM(view_strength=0.3, views='jitter')": model(
+        views="jitter", view_strength=0.3
+    ),
+}
