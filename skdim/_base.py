@@ -11,7 +11,7 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from ._laws import Law
-from ._persistence import check_saved, stamped
+from ._persistence import Stamped
 from ._process import load_core
 from ._sklearn import CALLBACK_STATE, HAS_CALLBACKS, CallbackSupportMixin
 from ._validation import check_labels, check_rows, native, returned
@@ -39,6 +39,7 @@ class BaseInfoMax(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    Stamped,
     BaseEstimator,
 ):
     """Base of estimators whose codes come from a trained torch model: what is fitted.
@@ -238,12 +239,6 @@ channels) or (n_samples, channels, height, width)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_state")
-
-    def __getstate__(self):
-        return stamped(super().__getstate__())
-
-    def __setstate__(self, state):
-        super().__setstate__(check_saved(state, type(self).__name__))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -15,6 +15,7 @@ from ._laws import Law
 from ._noise_injected_dim import NoiseInjectedDIM
 from ._novelty import Columns, Novelty, Scaling
 from ._parameters import BATCH_SIZE
+from ._persistence import Stamped
 from ._sklearn import HasMethods, Interval, fit_context
 from ._validation import check_rows, native
 
@@ -25,7 +26,7 @@ _STEPS = 200  # Half of what codes need to follow their law, and as good for thi
 _MOST = np.iinfo(np.int32).max
 
 
-class InfoMaxOutlierDetector(OutlierMixin, BaseEstimator):
+class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
     """Detect rows unlike those trained on, with a false-alarm rate you choose.
 
     Four views of a row each say how surprising it is, and their sum is its score: how
@@ -319,11 +320,6 @@ channels)
         X, _ = native(X)
         fewest = _FEWEST_ROWS if reset else 1
         return np.asarray(check_rows(self, X, reset=reset, min_samples=fewest)[0][:])
-
-    @property
-    def image_shape(self):
-        """Shape of the images that rows are, as the estimator has it."""
-        return getattr(self.estimator, "image_shape", None)
 
     @property
     def _fitted_row_shape(self):

@@ -8,12 +8,22 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from ._version import __version__
 
-__all__ = ["check_saved", "stamped"]
+__all__ = ["Stamped"]
 
 _STAMP = "_skdim_stamp"
 
 
-def stamped(state):
+class Stamped:
+    """An estimator that is saved with a stamp, by which it is checked when loaded."""
+
+    def __getstate__(self):
+        return _stamped(super().__getstate__())
+
+    def __setstate__(self, state):
+        super().__setstate__(_checked(state, type(self).__name__))
+
+
+def _stamped(state):
     """Return the state of an estimator with its version and a checksum."""
     stamp = {"version": __version__}
     if "_state" in state:
@@ -21,7 +31,7 @@ def stamped(state):
     return state | {_STAMP: stamp}
 
 
-def check_saved(state, name):
+def _checked(state, name):
     """Return a state without its stamp.
 
     Raises

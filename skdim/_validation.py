@@ -196,11 +196,12 @@ def _check_all_finite(rows, name):
 
 def _check_image_shape(estimator, shape, reset):
     """Raise if images differ in shape from what was fitted or asked for."""
-    if reset and estimator.image_shape is None:
+    asked = getattr(estimator, "image_shape", None)  # detectors leave it to theirs
+    if reset and asked is None:
         return
     name = type(estimator).__name__
     if reset:
-        wanted = _asked_image_shape(estimator.image_shape)
+        wanted = _asked_image_shape(asked)
         source = "the 'image_shape' parameter is"
     else:
         wanted, source = estimator._fitted_row_shape, f"{name} was fitted on"

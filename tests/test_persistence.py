@@ -19,7 +19,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdim import NoiseInjectedDIM, _persistence
+from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM, _persistence
 
 KINDS = {
     "table": {},
@@ -135,6 +135,17 @@ def test_another_version_warns(cancer, monkeypatch):
     with pytest.warns(InconsistentVersionWarning, match=r"skdim 0.*skdim 9\.9\.9"):
         loaded = pickle.loads(saved)
     np.testing.assert_array_equal(loaded.transform(cancer[1]), dim.transform(cancer[1]))
+
+
+def test_another_version_of_a_detector_warns(cancer, monkeypatch):
+    detector = InfoMaxOutlierDetector(quick(), random_state=0).fit(cancer[0])
+    saved = pickle.dumps(detector)
+    monkeypatch.setattr(_persistence, "__version__", "9.9.9")
+    name = "InfoMaxOutlierDetector from version skdim 0"
+    with pytest.warns(InconsistentVersionWarning, match=name):
+        pickle.loads(saved)
+    with pytest.raises(ValueError, match="no InfoMaxOutlierDetector that skdim saved"):
+        detector.__setstate__({"contamination": 0.1})
 
 
 def test_a_damaged_file_is_refused(cancer):
