@@ -9,8 +9,9 @@ from collections import OrderedDict
 from functools import partial
 
 import numpy as np
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KernelDensity, NearestNeighbors
 from torch import nn
 
 from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM
@@ -111,13 +112,18 @@ def model_alone(X, X_test, seed, **params):
     params = {"n_components": n_components(X)} | params
     dim = NoiseInjectedDIM(random_state=seed, **params).fit(X)
     density, trained_on = -dim.score_samples(X_test), -dim.score_samples(X)
-    codes, hidden = dim.transform, dim._representation
+    codes, codes_test = dim.transform(X), dim.transform(X_test)
+    hidden, hidden_test = dim._representation(X), dim._representation(X_test)
+    kernels = KernelDensity(bandwidth=dim.noise_scale_).fit(codes)
+    errors = X_test - Ridge().fit(codes, X).predict(codes_test)
     scores = {
-        ", norm of codes": (codes(X_test) ** 2).sum(1),
+        ", norm of codes": (codes_test**2).sum(1),
         ", log-density": density,
         ", typicality": np.abs(density - np.mean(trained_on[np.isfinite(trained_on)])),
-        ", neighbours of codes": distance(codes(X), codes(X_test)),
-        ", neighbours of features": distance(hidden(X), hidden(X_test)),
+        ", density of codes under the noise": -kernels.score_samples(codes_test),
+        ", error of rows from codes": (errors**2).sum(1),
+        ", neighbours of codes": distance(codes, codes_test),
+        ", neighbours of features": distance(hidden, hidden_test),
     }
     return {name: np.nan_to_num(s, posinf=1e9) for name, s in scores.items()}, None
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from estimators import quick
 from sklearn.neighbors import NearestNeighbors
 
 from skdim import _source
@@ -86,3 +87,22 @@ def test_partners_share_the_class_and_unknown_rows_are_their_own(with_neighbours
 def test_more_neighbours_than_rows_are_all_others():
     found = near(rows()[:5], k=10**20)
     assert (np.sort(found) == [np.delete(np.arange(5), i) for i in range(5)]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_inputs_that_are_kept_are_those_made_anew(dtype, monkeypatch):
+    X = rows().astype(dtype)
+    kept = quick(max_iter=3).fit(X)
+    monkeypatch.setattr(_source, "_MOST_KEPT", 0)
+    anew = quick(max_iter=3).fit(X)
+    np.testing.assert_array_equal(kept.transform(X), anew.transform(X))
+
+
+def test_views_of_the_users_cannot_change_inputs_that_are_kept():
+    def zeroed(inputs, generator):
+        return inputs.mul_(0).add_(torch.randn(inputs.shape, generator=generator))
+
+    data = torch.from_numpy(rows())
+    source = Source(data.numpy(), lambda x: 2 * x, CPU)
+    zeroed(source.take(np.arange(9)), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(source.take(np.arange(9)), 2 * data[:9])
