@@ -15,10 +15,10 @@ from sklearn.neighbors import KernelDensity, NearestNeighbors
 from torch import nn
 
 from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM
+from skdim._outlier_detector import default
+from skdim._parameters import BATCH_SIZE
 
 OURS = "InfoMaxOutlierDetector"
-BATCH_SIZE = 256
-N_COMPONENTS = 16
 
 
 def ours(X, X_test, seed, **params):
@@ -58,21 +58,14 @@ def ours_by_parts(X, X_test, seed):
 
 def relearned(X, X_test, seed, steps=200, **params):
     """Return the score of our detector on features learned in another way."""
-    max_iter = math.ceil(steps / max(1, len(X) // BATCH_SIZE))
-    params = {"max_iter": max_iter} | params
-    estimator = NoiseInjectedDIM(n_components(X), **params)
+    estimator = default(X, steps).set_params(**params)
     return ours(X, X_test, seed, estimator=estimator, calibration_size=0)
-
-
-def n_components(X):
-    """Return how many components our detector's model has by default."""
-    return min(N_COMPONENTS, X.shape[1])
 
 
 def at_capacity(X, X_test, seed, share):
     """Return the score where noise leaves this share of the default's capacity."""
     nats = share * math.log(min(BATCH_SIZE, len(X)))
-    scale = 1 / math.sqrt(math.expm1(2 * nats / n_components(X)))
+    scale = 1 / math.sqrt(math.expm1(2 * nats / default(X).n_components))
     return relearned(X, X_test, seed, noise_scale=min(max(scale, 1e-6), 1e6))
 
 
@@ -109,7 +102,7 @@ def residual(input_shape, n_outputs):
 
 def model_alone(X, X_test, seed, **params):
     """Return scores that a default model gives without a detector."""
-    params = {"n_components": n_components(X)} | params
+    params = {"n_components": default(X).n_components} | params
     dim = NoiseInjectedDIM(random_state=seed, **params).fit(X)
     density, trained_on = -dim.score_samples(X_test), -dim.score_samples(X)
     codes, codes_test = dim.transform(X), dim.transform(X_test)
@@ -135,32 +128,22 @@ def distance(X, X_test, k=5):
     return (index.kneighbors() if X is X_test else index.kneighbors(X_test))[0][:, -1]
 
 
-def model(**params):
-    """Return the method of the scores of a model alone."""
-    return partial(model_alone, **params)
-
-
-def trial(**params):
-    """Return the method of our detector on features learned in another way."""
-    return partial(relearned, **params)
-
-
 TRIALS = {
     "parts": ours_by_parts,
-    "untrained features": trial(max_iter=1, learning_rate_init=1e-9),
-    "100 steps": trial(steps=100),
-    "400 steps": trial(steps=400),
-    "512 hidden units": trial(hidden_layer_sizes=512),
-    "residual encoder": trial(encoder=residual),
-    "early stopping": trial(early_stopping=True),
-    "features of views='jitter'": trial(views="jitter", view_strength=0.3),
-    "features of views=None": trial(views=None),
+    "untrained features": partial(relearned, max_iter=1, learning_rate_init=1e-9),
+    "100 steps": partial(relearned, steps=100),
+    "400 steps": partial(relearned, steps=400),
+    "512 hidden units": partial(relearned, hidden_layer_sizes=512),
+    "residual encoder": partial(relearned, encoder=residual),
+    "early stopping": partial(relearned, early_stopping=True),
+    "features of views='jitter'": partial(relearned, views="jitter", view_strength=0.3),
+    "features of views=None": partial(relearned, views=None),
     "half the capacity": partial(at_capacity, share=0.5),
     "twice the capacity": partial(at_capacity, share=2),
     "three capacities": at_several_capacities,
     "NoiseInjectedDIM": model_alone,
-    "NoiseInjectedDIM(views=None)": model(views=None),
-    "NoiseInjectedDIM(view_strength=0.3, views='jitter')": model(
-        views="jitter", view_strength=0.3
+    "NoiseInjectedDIM(views=None)": partial(model_alone, views=None),
+    "NoiseInjectedDIM(view_strength=0.3, views='jitter')": partial(
+        model_alone, views="jitter", view_strength=0.3
     ),
 }

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from _autoencoders import Decoder
 from _common import RESULTS, arguments, save
-from outliers import distance
+from _outlier_scores import distance
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score

@@ -8,6 +8,8 @@ Workers*, 1925, section 21.1).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
@@ -20,11 +22,15 @@ _TINY = 1e-6  # Of numbers of variance 1: what is nearer than this is equal
 _FAR = 1e9  # Its square is still a number
 _LEAST_VARIANCE = 0.01  # Of errors; smaller differences are not looked at
 _LEAST_EXCESS = 0.01  # In nats or parts of a distance
+_N_NEIGHBORS = 5
+_SHRINKAGE = 0.3  # Of their weights, relative to their mean square distance from center
+_RIDGE = 1e-4  # Of the map from features to rows, relative to their mean square
+_TAIL = 0.05  # Share of the surprises that lie on a straight line
 _DECIMALS = 6  # Sums of floats round differently in batches of another size
 
 
 class Scaling:
-    """Rows as flat numbers of variance 1; what never varies is left out.
+    """Rows as flat numbers of variance 1; columns that never vary are left out.
 
     Columns of a table have a scale each, the pixels of images one for all.
     """
@@ -35,9 +41,9 @@ class Scaling:
         self.unit = np.where(largest > 0, largest, 1)  # so that squares are numbers
         flat = flat / self.unit
         self.mean, scale = flat.mean(0), flat.std(0)
-        varies = scale > 10 * np.finfo(np.float64).eps
-        if is_image:
+        if is_image:  # where pixels never varied, something may appear
             scale = np.full_like(scale, np.sqrt((scale**2).mean()))
+        varies = scale > 10 * np.finfo(np.float64).eps
         self.inverse = np.divide(1, scale, where=varies, out=np.zeros_like(scale))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
@@ -62,29 +68,31 @@ class Neighbors:
     ----------
     rows : ndarray of shape (n_rows, n_columns)
         Those trained on.
-    n_neighbors : int, default=5
-    shrinkage : float, default=0.3
-        Of the weights, relative to the mean square distance of neighbours from their
-        mean.
     itself : ndarray of shape (n_rows,), default=None
         As which of them each row is left out; None finds those that are equal.
     """
 
-    def __init__(
-        self,
-        rows: np.ndarray,
-        n_neighbors: int = 5,
-        shrinkage: float = 0.3,
-        itself: np.ndarray | None = None,
-    ) -> None:
-        self.rows, self.shrinkage = rows, shrinkage
-        self.n_neighbors = min(n_neighbors, len(rows) - 1)
-        self.index = NearestNeighbors(n_neighbors=self.n_neighbors + 1).fit(rows)
+    def __init__(self, rows: np.ndarray, itself: np.ndarray | None = None) -> None:
+        self.rows = rows
+        self.n_neighbors = min(_N_NEIGHBORS, len(rows) - 1)
+        self._fit_index()
         near = self.near(rows)
         self.itself = self.own(rows, near) if itself is None else itself
         distances = self._distances(rows, near, self.itself)
         self.floor = 1e-3 * distances.mean() + _TINY
         self.left_out = np.log(distances + self.floor)
+
+    def _fit_index(self) -> None:
+        n_near = self.n_neighbors + 1
+        self.index = NearestNeighbors(n_neighbors=n_near).fit(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the index: it is made of the rows, and of another library."""
+        return {name: value for name, value in vars(self).items() if name != "index"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._fit_index()
 
     def __call__(
         self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
@@ -132,7 +140,7 @@ class Neighbors:
         center = near.mean(1)
         spread, away = near - center[:, None], rows - center
         gram = spread @ spread.mT
-        ridge = self.shrinkage * np.trace(gram, axis1=1, axis2=2) / self.n_neighbors
+        ridge = _SHRINKAGE * np.trace(gram, axis1=1, axis2=2) / self.n_neighbors
         gram += np.maximum(ridge, _TINY)[:, None, None] * np.eye(self.n_neighbors)
         weights = np.linalg.solve(gram, spread @ away[..., None])
         return np.linalg.norm(away - (weights.mT @ spread)[:, 0], axis=1)
@@ -146,14 +154,12 @@ class Reconstruction:
     leverage (Allen, *Technometrics* 1974), and so is the covariance.
     """
 
-    def __init__(
-        self, rows: np.ndarray, features: np.ndarray, shrinkage: float = 1e-4
-    ) -> None:
+    def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
         self.n_rows = len(rows)
         self.center, self.mean = features.mean(0), rows.mean(0)
         centered = features - self.center
         gram = centered.T @ centered
-        ridge = shrinkage * np.trace(gram) / len(gram) + _TINY
+        ridge = _RIDGE * np.trace(gram) / len(gram) + _TINY
         self.inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
         self.weights = self.inverse @ (centered.T @ (rows - self.mean))
         own = np.arange(len(rows))
@@ -216,17 +222,17 @@ class Columns:
 class Surprise:
     """``-log p`` of a value among those of training rows.
 
-    In the largest share, ``tail``, it is a straight line, as for the excesses of most
+    In the largest twentieth it is a straight line, as for the excesses of most
     laws (Pickands, *Annals of Statistics* 1975): ranks could not tell how far out a
     value is that is larger than all.
     """
 
-    def __init__(self, values: np.ndarray, tail: float = 0.05) -> None:
+    def __init__(self, values: np.ndarray) -> None:
         values = values.round(_DECIMALS)
         self.points = np.unique(values)
         first = np.searchsorted(np.sort(values), self.points)
         self.levels = -np.log1p(-(first + 0.5) / len(values))
-        self.edge = np.quantile(values, 1 - tail)
+        self.edge = np.quantile(values, 1 - _TAIL)
         excess = values[values > self.edge] - self.edge
         self.excess = max(excess.mean() if len(excess) else 0, _LEAST_EXCESS)
 
@@ -259,8 +265,8 @@ class Novelty:
         }
         if rows.ndim == 2:  # a pixel alone says little: images move
             self.views["columns"] = Columns(self.scaling.flat(rows))
-        self.surprises = {k: Surprise(view.left_out) for k, view in self.views.items()}
-        left_out = {k: view.left_out for k, view in self.views.items()}
+        left_out = {name: view.left_out for name, view in self.views.items()}
+        self.surprises = {name: Surprise(values) for name, values in left_out.items()}
         self.left_out = self._sum(self._surprising(left_out))
 
     def parts(self, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:

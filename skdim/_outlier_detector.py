@@ -19,11 +19,10 @@ from ._persistence import Stamped
 from ._sklearn import HasMethods, Interval, fit_context
 from ._validation import check_rows, native
 
-__all__ = ["InfoMaxOutlierDetector"]
+__all__ = ["InfoMaxOutlierDetector", "default"]
 
 _FEWEST_ROWS = 4
 _STEPS = 200  # Half of what codes need to follow their law, and as good for this use
-_MOST = np.iinfo(np.int32).max
 
 
 class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
@@ -39,8 +38,9 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
     ----------
     estimator : NoiseInjectedDIM or DeepInfoMax, default=None
         What learns features; it is cloned.  None is a `NoiseInjectedDIM` with
-        ``n_components=16``, or the number of columns if that is lower, trained for 200
-        steps.
+        ``n_components=16``, or the number of columns if that is lower, trained for as
+        many epochs as make 200 steps.  Features are the layer below the codes, or the
+        codes if its encoder is your own and not made of three named parts.
     contamination : float, default=0.05
         Share of the training rows that `predict` calls outliers, in (0, 0.5].  Of
         other rows like them it calls more, above all where rows are few for so many
@@ -159,36 +159,28 @@ channels)
     def _fit(self, X):
         rows = self._rows(X, reset=True)
         rng = check_random_state(self.random_state)
-        estimator = _default(rows) if self.estimator is None else self.estimator
-        self._model, self.support_ = self._fitted(estimator, rows, rng)
-        self.estimator_ = self._model.estimator
-        scores = self._scores_of_training(rows)
+        estimator = default(rows) if self.estimator is None else self.estimator
+        self._model = self._fitted(estimator, rows, rng)
+        self.estimator_, self.support_ = self._model.estimator, self._model.support
+        scores = -self._model.surprise_of_training(rows)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         self._calibration = None
         if self.calibration_size:
             self._calibration = self._calibrated(estimator, rows, rng)
 
-    def _scores_of_training(self, rows):
-        """Return the scores of the rows that fit was given.
-
-        Those of the support are known: its rows were scored as left out.
-        """
-        scores = np.empty(len(rows))
-        scores[self.support_] = -self._model.novelty.left_out
-        if not self.support_.all():
-            scores[~self.support_] = -self._model.surprise(rows[~self.support_])
-        return scores
-
     def _check_estimator(self):
         estimator = self.estimator
-        if estimator is not None and not isinstance(estimator, BaseInfoMax):
+        if estimator is None:
+            return
+        if not isinstance(estimator, BaseInfoMax):
             raise TypeError(
                 f"The 'estimator' parameter must be an instance of NoiseInjectedDIM or "
                 f"DeepInfoMax, for scores need the layer below its codes. Got "
                 f"{estimator!r} instead; put other transformers before the detector in "
                 f"a Pipeline."
             )
-        if getattr(estimator, "supervised", False):
+        estimator._validate_params()
+        if estimator.supervised:
             raise ValueError(
                 "The 'estimator' parameter must not ask for classes, which a detector "
                 "ignores. Got one with supervised=True; use supervised=False."
@@ -199,18 +191,23 @@ channels)
         order = rng.permutation(len(rows))
         n_held = max(1, round(self.calibration_size * len(rows)))
         n_held = min(n_held, len(rows) - 3)
-        model, _ = self._fitted(estimator, rows[order[n_held:]], rng)
+        try:
+            model = self._fitted(estimator, rows[order[n_held:]], rng)
+        except ValueError as error:
+            raise ValueError(
+                f"The second detector, which p-values are taken from, cannot be fitted "
+                f"on the {len(rows) - n_held} of {len(rows)} rows that "
+                f"calibration_size={self.calibration_size} leaves it: {error}"
+            ) from error
         return model, np.sort(model.surprise(rows[order[:n_held]]))
 
     def _fitted(self, estimator, rows, rng):
-        """Return a model of rows, or of their support, and which rows these are."""
+        """Return a model of rows, or of their support."""
         estimator = clone(estimator)
-        estimator._validate_params()
-        seed = int(rng.randint(_MOST))
+        seed = int(rng.randint(2**31 - 1))
         if estimator.random_state is None:
             estimator.set_params(random_state=seed)
-        support = self._support(rows)
-        return _Model(estimator, rows[support]), support
+        return _Model(estimator, rows, self._support(rows))
 
     def _support(self, rows):
         """Return which rows are fitted on.
@@ -330,11 +327,23 @@ channels)
 
 
 class _Model:
-    """An estimator fitted on rows, and what is new to it."""
+    """An estimator fitted on the support among rows, and what is new to it."""
 
-    def __init__(self, estimator, rows):
-        self.estimator = estimator.fit(rows)
-        self.novelty = Novelty(*self._seen(rows))
+    def __init__(self, estimator, rows, support):
+        self.support = support
+        self.estimator = estimator.fit(rows[support])
+        self.novelty = Novelty(*self._seen(rows[support]))
+
+    def surprise_of_training(self, rows):
+        """Return the surprise at all rows; that at the support is known from the fit.
+
+        For its rows were scored as left out.
+        """
+        surprise = np.empty(len(rows))
+        surprise[self.support] = self.novelty.left_out
+        if not self.support.all():
+            surprise[~self.support] = self.surprise(rows[~self.support])
+        return surprise
 
     def parts(self, rows):
         """Return how surprising each view finds each row, in nats."""
@@ -355,21 +364,31 @@ class _Model:
         return rows.reshape(-1, *self.estimator._fitted_row_shape), features
 
 
-def _default(rows):
-    """Return the estimator that is used if none is given."""
+def default(rows, steps=_STEPS):
+    """Return the estimator that is used if none is given.
+
+    The second detector is fitted by it too: as many epochs of fewer rows are fewer
+    steps, which find as many outliers within a point.
+    """
     n_components = min(16, math.prod(rows.shape[1:]))
     steps_per_epoch = max(1, len(rows) // BATCH_SIZE)
-    return NoiseInjectedDIM(n_components, max_iter=math.ceil(_STEPS / steps_per_epoch))
+    return NoiseInjectedDIM(n_components, max_iter=math.ceil(steps / steps_per_epoch))
 
 
 def _by_law(estimator, rows):
     """Return p-values of codes by the law they are promised to follow."""
-    law = getattr(estimator, "output_distribution_", None)
-    if not isinstance(estimator, NoiseInjectedDIM) or law is None:
+    if not isinstance(estimator, NoiseInjectedDIM):
         raise ValueError(
-            f"method='law' needs codes that follow a law. Got "
-            f"{type(estimator).__name__} with output_layer="
-            f"{estimator.output_layer!r}; use method='conformal'."
+            f"method='law' needs codes that are promised to follow a law. Got an "
+            f"estimator of type {type(estimator).__name__}; use NoiseInjectedDIM, or "
+            f"method='conformal'."
         )
-    z = Law(law).to_normal(estimator.transform(rows))
+    law = estimator.output_distribution_
+    if law is None:
+        raise ValueError(
+            f"method='law' needs codes, which follow a law. Got an estimator with "
+            f"output_layer={estimator.output_layer!r}; use output_layer='code', or "
+            f"method='conformal'."
+        )
+    z = Law(law).to_normal(np.asarray(estimator.transform(rows)))  # no data frame
     return stats.chi2.sf((z**2).sum(1), z.shape[1])

@@ -11,6 +11,7 @@ from ._version import __version__
 __all__ = ["Stamped"]
 
 _STAMP = "_skdim_stamp"
+_OF_FIT = ("_state", "_model", "_calibration")  # beside public attributes
 
 
 class Stamped:
@@ -26,8 +27,8 @@ class Stamped:
 def _stamped(state):
     """Return the state of an estimator with its version and a checksum."""
     stamp = {"version": __version__}
-    if "_state" in state:
-        stamp["checksum"] = _checksum(_fitted(state))
+    if fitted := _fitted(state):
+        stamp["checksum"] = _checksum(fitted)
     return state | {_STAMP: stamp}
 
 
@@ -62,7 +63,7 @@ def _checked(state, name):
             ),
             stacklevel=4,
         )
-    if "_state" in state or "checksum" in stamp:
+    if _fitted(state) or "checksum" in stamp:
         _check_fitted(state, stamp.get("checksum"), name)
     return state
 
@@ -70,7 +71,7 @@ def _checked(state, name):
 def _fitted(state):
     """Return what fit sets, the public attributes and the model."""
     is_public = {k for k in state if k.endswith("_") and not k.startswith("_")}
-    return {name: state[name] for name in {*is_public, "_state"}}
+    return {name: state[name] for name in {*is_public, *_OF_FIT} & state.keys()}
 
 
 def _check_fitted(state, checksum, name):
@@ -88,7 +89,8 @@ def _check_fitted(state, checksum, name):
 def _checksum(value, total=0):
     """Return a checksum of plain values and arrays, in dicts and lists of these.
 
-    Objects of the user's, such as an encoder, count by their type alone.
+    Our own objects count by what they hold, others, such as a user's encoder, by their
+    type alone.
     """
     if isinstance(value, dict):
         for key in sorted(value, key=str):
@@ -106,4 +108,6 @@ def _checksum(value, total=0):
         return zlib.crc32(array.tobytes(), total)
     if value is None or isinstance(value, (bool, int, float, str)):
         return zlib.crc32(repr(value).encode(), total)
-    return zlib.crc32(type(value).__name__.encode(), total)
+    total = zlib.crc32(type(value).__name__.encode(), total)
+    is_ours = type(value).__module__.partition(".")[0] == __package__
+    return _checksum(vars(value), total) if is_ours else total

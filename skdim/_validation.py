@@ -172,9 +172,16 @@ def _check_n_features(estimator, n_features, reset):
 
 
 def _converted(convert, name):
-    """Return what this returns; text gets an error that says what to do."""
+    """Return what this returns; text and dates get an error that says what to do."""
     try:
         return convert()
+    except TypeError as error:
+        if "DateTime64DType" not in str(error):
+            raise
+        raise ValueError(
+            f"Input X contains dates, and {name} takes numbers only; make numbers of "
+            f"them, such as days since the first one."
+        ) from error
     except ValueError as error:
         if "convert string to float" not in str(error):
             raise

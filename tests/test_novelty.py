@@ -111,6 +111,9 @@ def test_columns_that_never_vary_are_left_out_and_pixels_share_a_scale(rng):
     scaled = Scaling(images)(images)
     assert scaled[:, 2:].std() > 2 * scaled[:, :2].std()
     np.testing.assert_allclose((scaled**2).mean(), 1)
+    images[:, 0, 0] = 5
+    scaling = Scaling(images)
+    assert abs(scaling(images + 9)[:, 0]).min() > 1  # a change where there was none
 
 
 def test_parts_of_rows_like_those_trained_on_are_nearly_exponential(rng):

@@ -1,18 +1,23 @@
 """InfoMaxOutlierDetector: what is unlike, and how often normal rows are called so."""
 
+import itertools
 import pickle
+import signal
 
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdim import DeepInfoMax, InfoMaxOutlierDetector, NoiseInjectedDIM
+from skdim._descent import Descent
 
 QUICK = {"n_components": 2, "hidden_layer_sizes": (16,), "max_iter": 3}
 
@@ -46,20 +51,42 @@ def test_outliers_rank_above_rows_like_those_trained_on(fitted, rows):
     assert (fitted.predict(odd) == -1).mean() > 0.8
 
 
+LEVELS = np.array([0.05, 0.1, 0.2])
+LAWS = {
+    "heavy tails": lambda rng, n: rng.standard_t(3, (n, 3)),
+    "binary": lambda rng, n: rng.integers(0, 2, (n, 4)).astype(float),
+    "few kinds": lambda rng, n: np.eye(6)[rng.integers(0, 6, n)],
+}
+
+
+def false_alarms(law, n_rows, **params):
+    """Return the share of rows like those trained on that are flagged, and its error.
+
+    Rows to train on come in an order, as they may in a file.
+    """
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(25):
+        X = LAWS[law](rng, n_rows + 400)
+        train = X[np.argsort(-abs(X[:n_rows, 0]), kind="stable")]
+        p = detector(**params).fit(train).p_values(X[n_rows:])
+        shares.append([(p <= level).mean() for level in LEVELS])
+    return np.mean(shares, 0), np.std(shares, 0) / 5
+
+
 @pytest.mark.parametrize("n_rows", [20, 61])
 @pytest.mark.parametrize("params", [{}, {"support_fraction": 0.7}])
 def test_false_alarms_are_as_rare_as_said_at_any_size(n_rows, params):
-    rng = np.random.default_rng(0)
-    levels, shares = np.array([0.05, 0.1, 0.2]), []
-    for _ in range(25):
-        X = rng.standard_t(3, (n_rows + 400, 3))
-        p = detector(**params).fit(X[:n_rows]).p_values(X[n_rows:])
-        shares.append([(p <= level).mean() for level in levels])
-    mean, error = np.mean(shares, 0), np.std(shares, 0) / 5
-    assert (mean <= levels + 2 * error).all(), mean
+    mean, error = false_alarms("heavy tails", n_rows, **params)
+    assert (mean <= LEVELS + 2 * error).all(), mean
     n_held = round(0.75 * n_rows)
-    exact = np.floor(levels * (n_held + 1)) / (n_held + 1)
+    exact = np.floor(LEVELS * (n_held + 1)) / (n_held + 1)
     assert (np.abs(mean - exact) < 4 * error + 1e-9).all(), (mean, exact)
+
+
+@pytest.mark.parametrize("law", ["binary", "few kinds"])
+def test_ties_make_no_more_false_alarms(law):
+    mean, error = false_alarms(law, 40)
+    assert (mean <= LEVELS + 2 * error).all(), mean
 
 
 def test_p_values_hold_on_real_rows(fitted, rows):
@@ -83,7 +110,7 @@ def test_scores_of_rows_that_fit_was_given_are_those_it_had(n_copies, rows):
     X = np.repeat(rows[0], n_copies, 0)
     for params in ({}, {"support_fraction": 0.7}):
         fitted = detector(calibration_size=0, **params).fit(X)
-        known = fitted._scores_of_training(X)
+        known = -fitted._model.surprise_of_training(X)
         np.testing.assert_array_equal(known, fitted.score_samples(X))
 
 
@@ -165,6 +192,18 @@ def test_a_new_value_in_a_column_that_never_varied_is_a_surprise(rows):
     fitted = detector().fit(X)
     moved = X + np.r_[np.zeros(30), 1e9]
     assert (fitted.score_samples(moved) < fitted.score_samples(X) - 0.1).mean() > 0.9
+
+
+def test_what_appears_where_pixels_never_varied_is_a_surprise():
+    digits = load_digits()
+    images = digits.images[digits.target == 1][..., None] / 16
+    images = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    estimator = NoiseInjectedDIM(2, max_iter=3, hidden_layer_sizes=(8, 16))
+    fitted = detector(estimator=estimator).fit(images[:140])
+    framed = images[140:].copy()
+    framed[:, 0] = framed[:, -1] = 1
+    assert (fitted.p_values(framed) <= 0.05).mean() > 0.9
+    assert (fitted.p_values(images[140:]) <= 0.05).mean() < 0.2
 
 
 def test_huge_values_are_far_out_and_nothing_else(rows):
@@ -249,6 +288,44 @@ def test_a_copy_gives_the_same(fitted, rows):
     np.testing.assert_array_equal(copy.p_values(rows[1]), fitted.p_values(rows[1]))
 
 
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_codes_may_come_as_data_frames(container, rows):
+    pytest.importorskip(container)
+    given = NoiseInjectedDIM(**QUICK)
+    expected = detector(estimator=given).fit(rows[0]).p_values(rows[1], method="law")
+    given = clone(given).set_output(transform=container)
+    fitted = detector(estimator=given).fit(rows[0])
+    np.testing.assert_array_equal(fitted.p_values(rows[1], method="law"), expected)
+    with config_context(transform_output=container):
+        found = detector().fit(rows[0]).p_values(rows[1], method="law")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_interrupt_ends_the_training_that_runs_and_no_more(rows, monkeypatch):
+    estimator = NoiseInjectedDIM(**QUICK | {"max_iter": 50})
+    calls, attempt = itertools.count(), Descent._attempt
+
+    def interrupted(self, index):
+        if next(calls) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return attempt(self, index)
+
+    monkeypatch.setattr(Descent, "_attempt", interrupted)
+    with pytest.warns(ConvergenceWarning, match="was interrupted after 5 of 50"):
+        fitted = detector(estimator=estimator).fit(rows[0])
+    assert fitted.estimator_.n_iter_ == 5
+    assert fitted._calibration[0].estimator.n_iter_ == 50
+    assert (fitted.p_values(rows[2]) <= 0.1).mean() > 0.3
+
+
+def test_too_few_rows_for_the_second_detector_are_named(rows):
+    estimator = NoiseInjectedDIM(**QUICK, early_stopping=True)
+    with pytest.raises(
+        ValueError, match=r"the 3 of 12 rows that calibration_size=0\.75"
+    ):
+        detector(estimator=estimator).fit(rows[0][:12])
+
+
 def test_the_given_estimator_is_left_alone(rows):
     given = NoiseInjectedDIM(**QUICK, random_state=3)
     fitted = detector(estimator=given).fit(rows[0])
@@ -260,8 +337,11 @@ def test_deep_infomax_serves_too(rows):
     estimator = DeepInfoMax(**QUICK)
     fitted = detector(estimator=estimator).fit(rows[0])
     assert fitted.p_values(rows[2]).mean() < 0.2
-    with pytest.raises(ValueError, match="codes that follow a law"):
+    with pytest.raises(ValueError, match="estimator of type DeepInfoMax"):
         fitted.p_values(rows[2], method="law")
+    hidden = NoiseInjectedDIM(**QUICK, output_layer="hidden")
+    with pytest.raises(ValueError, match="output_layer='hidden'"):
+        detector(estimator=hidden).fit(rows[0]).p_values(rows[2], method="law")
 
 
 def test_codes_of_the_model_serve_other_detectors(rows):

@@ -158,6 +158,32 @@ def test_a_damaged_file_is_refused(cancer):
         pickle.loads(damaged)
 
 
+@pytest.mark.parametrize("change", ["offset_", "_calibration", "_model"])
+def test_a_damaged_detector_is_refused(cancer, change):
+    detector = InfoMaxOutlierDetector(quick(), random_state=0).fit(cancer[0])
+    state = pickle.loads(pickle.dumps(detector)).__getstate__()
+    if change == "offset_":
+        state["offset_"] += 1
+    elif change == "_calibration":
+        state["_calibration"][1][0] += 1
+    else:
+        state["_model"].novelty.views["rows"].rows[0, 0] += 1e-9
+    with pytest.raises(ValueError, match="InfoMaxOutlierDetector is damaged"):
+        InfoMaxOutlierDetector().__setstate__(state)
+
+
+def test_skops_needs_to_trust_our_own_classes_for_a_detector(cancer):
+    skops = pytest.importorskip("skops.io")
+    detector = InfoMaxOutlierDetector(quick(), random_state=0).fit(cancer[0])
+    data = skops.dumps(detector)
+    trusted = skops.get_untrusted_types(data=data)
+    assert trusted and all(name.startswith("skdim.") for name in trusted)
+    loaded = skops.loads(data, trusted=trusted)
+    np.testing.assert_array_equal(
+        loaded.p_values(cancer[1]), detector.p_values(cancer[1])
+    )
+
+
 @pytest.mark.parametrize("state", [{"n_components": 3}, {}, None, [1], {"_state": {}}])
 def test_a_foreign_state_is_refused(state):
     with pytest.raises(ValueError, match="holds no NoiseInjectedDIM that skdim saved"):

@@ -5,7 +5,7 @@ import torch
 from skdim._config import Data, FitConfig
 from skdim._critics import CRITICS
 from skdim._encoders import ENCODERS
-from skdim._model import InfoMax
+from skdim._model import InfoMax, make_source
 from skdim._network import NetworkSpec
 from skdim._runtime import seeded_generator
 from skdim._source import Source
@@ -150,3 +150,17 @@ def test_tol_stops_training():
     )
     assert result.stopped
     assert len(result.information_curve) == 4
+
+
+def test_each_cell_of_a_view_of_neighbors_is_that_of_a_row():
+    rows = 3 + 2 * some_rows(50, 4)
+    network = NetworkSpec("mlp", (8,), (4,), False, 2)
+    views = ViewSpec(("neighbors",), strength=1.0)
+    spec = ModelSpec(network, "normal", 0.5, "channel", "infonce", views)
+    model = InfoMax(spec, seeded_generator(0))
+    model.network.input.fit(rows)
+    inputs = model.network.input(torch.from_numpy(rows))
+    source = make_source(model, rows, 0, torch.device("cpu"))
+    view = model._side(source, np.arange(50), seeded_generator(1))
+    is_of_row = (view[:, None] == inputs).any(1)
+    assert is_of_row.all() and not (view == inputs).any()
