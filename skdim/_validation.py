@@ -176,7 +176,7 @@ def _converted(convert, name):
     try:
         return convert()
     except TypeError as error:
-        if "DateTime64DType" not in str(error):
+        if "datetime64" not in str(error).lower():
             raise
         raise ValueError(
             f"Input X contains dates, and {name} takes numbers only; make numbers of "

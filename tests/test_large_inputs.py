@@ -265,6 +265,12 @@ def test_text_names_the_way_out(column):
             quick().fit(bad)
 
 
+def test_dates_name_the_way_out():
+    dated = MIXED[["income"]].assign(day=pd.Timestamp("2020-01-01"))
+    with pytest.raises(ValueError, match=r"contains dates.*days since the first one"):
+        quick().fit(dated)
+
+
 def test_the_recipe_for_a_mixed_table_works():
     numbers = make_column_selector(dtype_include="number")
     others = make_column_selector(dtype_exclude="number")
