@@ -41,9 +41,11 @@ class Scaling:
         self.unit = np.where(largest > 0, largest, 1)  # so that squares are numbers
         flat = flat / self.unit
         self.mean, scale = flat.mean(0), flat.std(0)
+        least = 10 * np.finfo(np.float64).eps
         if is_image:  # where pixels never varied, something may appear
-            scale = np.full_like(scale, np.sqrt((scale**2).mean()))
-        varies = scale > 10 * np.finfo(np.float64).eps
+            whole = np.sqrt((scale**2).mean())
+            scale = np.full_like(scale, whole if whole > least else 1)
+        varies = scale > least
         self.inverse = np.divide(1, scale, where=varies, out=np.zeros_like(scale))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
@@ -68,17 +70,14 @@ class Neighbors:
     ----------
     rows : ndarray of shape (n_rows, n_columns)
         Those trained on.
-    itself : ndarray of shape (n_rows,), default=None
-        As which of them each row is left out; None finds those that are equal.
     """
 
-    def __init__(self, rows: np.ndarray, itself: np.ndarray | None = None) -> None:
+    def __init__(self, rows: np.ndarray) -> None:
         self.rows = rows
         self.n_neighbors = min(_N_NEIGHBORS, len(rows) - 1)
         self._fit_index()
         near = self.near(rows)
-        self.itself = self.own(rows, near) if itself is None else itself
-        distances = self._distances(rows, near, self.itself)
+        distances = self._distances(rows, near, self.own(rows, near))
         self.floor = 1e-3 * distances.mean() + _TINY
         self.left_out = np.log(distances + self.floor)
 
@@ -257,10 +256,9 @@ class Novelty:
     def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
         self.scaling = Scaling(rows)
         scaled = self.scaling(rows)
-        by_rows = Neighbors(scaled)
         self.views = {
-            "rows": by_rows,
-            "features": Neighbors(features, itself=by_rows.itself),
+            "rows": Neighbors(scaled),
+            "features": Neighbors(features),
             "reconstruction": Reconstruction(scaled, features),
         }
         if rows.ndim == 2:  # a pixel alone says little: images move

@@ -42,10 +42,10 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
         many epochs as make 200 steps.  Features are the layer below the codes, or the
         codes if its encoder is your own and not made of three named parts.
     contamination : float, default=0.05
-        Share of the training rows that `predict` calls outliers, in (0, 0.5].  Of
-        other rows like them it calls more, above all where rows are few for so many
-        columns, for features were learned on the training rows; `p_values` do not
-        have this flaw.
+        Share of the training rows that `predict` calls outliers, in (0, 0.5]; fewer
+        where scores tie.  Of other rows like them it calls more, above all where rows
+        are few for so many columns, for features were learned on the training rows;
+        `p_values` do not have this flaw.
     calibration_size : float, default=0.75
         Share of the rows that a second detector, which `p_values` uses, is judged by
         and not trained on; at least 3 are trained on and 1 is held out.  The more are

@@ -69,6 +69,10 @@ def _is_tensor(X):
     return torch is not None and isinstance(X, torch.Tensor)
 
 
+# What types of dates and times begin with in NumPy, pandas and polars.
+_OF_TIME = ("date", "time", "period", "duration")
+
+
 def check_rows(estimator, X, *, reset, min_samples=1):
     """Return rows that the core can read, and the shape of their images or None.
 
@@ -81,6 +85,7 @@ def check_rows(estimator, X, *, reset, min_samples=1):
         that was fitted.
     """
     name = type(estimator).__name__
+    _check_no_dates(X, name)
     if is_lazy(X):
         _check_length(length(X), min_samples, name)
         X = LazyRows(X, name)
@@ -172,15 +177,16 @@ def _check_n_features(estimator, n_features, reset):
 
 
 def _converted(convert, name):
-    """Return what this returns; text and dates get an error that says what to do."""
+    """Return what this returns; text and objects get an error that says what to do."""
     try:
         return convert()
     except TypeError as error:
-        if "datetime64" not in str(error).lower():
+        if "float() argument must be" not in str(error):
             raise
         raise ValueError(
-            f"Input X contains dates, and {name} takes numbers only; make numbers of "
-            f"them, such as days since the first one."
+            f"Input X contains objects that are no numbers ({error}), and {name} "
+            f"takes numbers only; make numbers of them, of dates such as days since "
+            f"the first."
         ) from error
     except ValueError as error:
         if "convert string to float" not in str(error):
@@ -189,6 +195,18 @@ def _converted(convert, name):
             f"Input X contains text ({error}), and {name} takes numbers only; use a "
             f"ColumnTransformer with an encoder such as OneHotEncoder for its columns."
         ) from error
+
+
+def _check_no_dates(X, name):
+    """Raise if X or a column of it holds dates, which NumPy would count in ticks."""
+    kinds = getattr(X, "dtypes", getattr(X, "dtype", ()))
+    kinds = kinds if hasattr(kinds, "__iter__") else [kinds]
+    dates = [str(k) for k in kinds if str(k).lower().startswith(_OF_TIME)]
+    if dates:
+        raise ValueError(
+            f"Input X contains dates ({dates[0]}), and {name} takes numbers only; make "
+            f"numbers of them, such as days since the first."
+        )
 
 
 def _check_all_finite(rows, name):

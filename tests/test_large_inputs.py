@@ -265,10 +265,31 @@ def test_text_names_the_way_out(column):
             quick().fit(bad)
 
 
-def test_dates_name_the_way_out():
-    dated = MIXED[["income"]].assign(day=pd.Timestamp("2020-01-01"))
-    with pytest.raises(ValueError, match=r"contains dates.*days since the first one"):
-        quick().fit(dated)
+DAYS = pd.Series(pd.date_range("2020-01-01", periods=120))
+DATED = {
+    "beside numbers": MIXED[["income"]].assign(day=DAYS),
+    "alone": pd.DataFrame({"day": DAYS}),
+    "with a gap": pd.DataFrame({"day": DAYS.where(DAYS.index > 0)}),
+    "of a zone": MIXED[["income"]].assign(day=DAYS.dt.tz_localize("UTC")),
+    "spans": MIXED[["income"]].assign(since=DAYS - DAYS[0]),
+    "months": pd.DataFrame({"month": DAYS.dt.to_period("M")}),
+    "an array": DAYS.to_numpy()[:, None],
+    "objects": DAYS.dt.date.to_numpy()[:, None],
+}
+
+
+@pytest.mark.parametrize("bad", DATED.values(), ids=DATED)
+def test_dates_name_the_way_out(bad):
+    with pytest.raises(ValueError, match=r"takes numbers only.*days since the first"):
+        quick().fit(bad)
+
+
+def test_dates_of_polars_name_the_way_out():
+    polars = pytest.importorskip("polars")
+    bad = polars.DataFrame({"day": DAYS.dt.date.tolist(), "x": np.arange(120.0)})
+    for columns in (bad, bad[["day"]]):
+        with pytest.raises(ValueError, match=r"contains dates \(Date\)"):
+            quick().fit(columns)
 
 
 def test_the_recipe_for_a_mixed_table_works():

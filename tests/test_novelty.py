@@ -60,6 +60,16 @@ def test_rows_trained_on_are_known_again(rng):
     assert view.left_out[3] == view.left_out[7] < alone.left_out[3] - 0.5
 
 
+def test_rows_are_left_out_of_features_that_others_share(rng):
+    rows = rng.normal(size=(60, 3))
+    features = np.repeat(rng.normal(size=(20, 2)), 3, 0)
+    novelty = Novelty(rows, features)
+    np.testing.assert_array_equal(novelty(rows, features), novelty.left_out)
+    features = np.repeat(rng.normal(size=(5, 2)), 12, 0)  # more than are looked up
+    novelty = Novelty(rows, features)
+    np.testing.assert_array_equal(novelty(rows, features), novelty.left_out)
+
+
 def test_columns_are_summed_two_sided_ranks(rng):
     train = rng.normal(size=(99, 2))
     view = Columns(train)
@@ -114,6 +124,9 @@ def test_columns_that_never_vary_are_left_out_and_pixels_share_a_scale(rng):
     images[:, 0, 0] = 5
     scaling = Scaling(images)
     assert abs(scaling(images + 9)[:, 0]).min() > 1  # a change where there was none
+    blank = Scaling(np.full((9, 2, 2, 1), 7.0))
+    assert (blank(np.full((1, 2, 2, 1), 7.0)) == 0).all()
+    assert abs(blank(np.full((1, 2, 2, 1), 14.0))).min() == 1
 
 
 def test_parts_of_rows_like_those_trained_on_are_nearly_exponential(rng):

@@ -157,11 +157,12 @@ def test_contamination_is_the_share_of_training_rows(rows):
 def test_a_support_leaves_outliers_out():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 5))
-    X[:40] = 6 + 0.1 * rng.normal(size=(40, 5))  # a clump: near each other
+    X[-40:] = 6 + 0.1 * rng.normal(size=(40, 5))  # a clump: near each other
     robust = detector(support_fraction=0.8).fit(X)
     assert robust.support_.sum() == 320
     scores = robust.score_samples(X)
-    is_clump = np.arange(400) < 40
+    is_clump = np.arange(400) >= 360
+    assert not robust.support_[is_clump].any()
     plain = detector().fit(X)
     assert plain.support_.all()
     assert roc_auc_score(is_clump, -scores) > roc_auc_score(
@@ -204,6 +205,12 @@ def test_what_appears_where_pixels_never_varied_is_a_surprise():
     framed[:, 0] = framed[:, -1] = 1
     assert (fitted.p_values(framed) <= 0.05).mean() > 0.9
     assert (fitted.p_values(images[140:]) <= 0.05).mean() < 0.2
+    parts = fitted._model.parts
+    assert parts(framed)["rows"].min() > np.median(parts(images[140:])["rows"]) + 2
+    blank = detector(estimator=estimator).fit(np.full((40, 8, 8, 1), 7.0))
+    spot = np.full((2, 8, 8, 1), 7.0)
+    spot[1, 0, 0] = 9
+    assert np.diff(blank.score_samples(spot)) < -1
 
 
 def test_huge_values_are_far_out_and_nothing_else(rows):
