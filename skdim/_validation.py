@@ -183,7 +183,7 @@ def _converted(convert, name):
     except TypeError as error:
         if "float() argument must be" not in str(error):
             raise
-        raise ValueError(
+        raise TypeError(
             f"Input X contains objects that are no numbers ({error}), and {name} "
             f"takes numbers only; make numbers of them, of dates such as days since "
             f"the first."

@@ -274,7 +274,6 @@ DATED = {
     "spans": MIXED[["income"]].assign(since=DAYS - DAYS[0]),
     "months": pd.DataFrame({"month": DAYS.dt.to_period("M")}),
     "an array": DAYS.to_numpy()[:, None],
-    "objects": DAYS.dt.date.to_numpy()[:, None],
 }
 
 
@@ -282,6 +281,12 @@ DATED = {
 def test_dates_name_the_way_out(bad):
     with pytest.raises(ValueError, match=r"takes numbers only.*days since the first"):
         quick().fit(bad)
+
+
+def test_objects_that_are_no_numbers_name_the_way_out():
+    for bad in (DAYS.dt.date.to_numpy()[:, None], np.full((120, 1), {"a": 1})):
+        with pytest.raises(TypeError, match=r"no numbers.*days since the first"):
+            quick().fit(bad)
 
 
 def test_dates_of_polars_name_the_way_out():
