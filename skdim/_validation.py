@@ -26,6 +26,8 @@ __all__ = [
 # first.
 _KEPT = [np.dtype(kind) for kind in ("f8", "f4", "f2", "u1", ">f8", ">f4", ">f2")]
 _KEPT_TENSORS = ["float64", "float32", "uint8"]
+# What types of dates and times begin with in NumPy, pandas and polars.
+_OF_TIME = ("date", "time", "period", "duration")
 _MOST_CHANNELS = 4
 
 
@@ -67,10 +69,6 @@ def returned(outputs, X):
 def _is_tensor(X):
     torch = sys.modules.get("torch")  # without it there are no tensors
     return torch is not None and isinstance(X, torch.Tensor)
-
-
-# What types of dates and times begin with in NumPy, pandas and polars.
-_OF_TIME = ("date", "time", "period", "duration")
 
 
 def check_rows(estimator, X, *, reset, min_samples=1):
