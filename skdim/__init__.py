@@ -4,11 +4,12 @@ Importing this package imports neither torch nor matplotlib; the first ``fit`` a
 first picture do.
 """
 
-from . import _process, metrics  # noqa: F401 (_process notes who imported us)
+from . import metrics
 from ._deep_infomax import DeepInfoMax
 from ._display import InformationDisplay, MatchDisplay
 from ._noise_injected_dim import NoiseInjectedDIM
 from ._outlier_detector import InfoMaxOutlierDetector
+from ._utils import process  # noqa: F401 (it notes which process imported us)
 from ._version import __version__
 
 __all__ = [

@@ -10,10 +10,10 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from ._laws import Law
 from ._persistence import Stamped
-from ._process import load_core
 from ._sklearn import CALLBACK_STATE, HAS_CALLBACKS, CallbackSupportMixin
+from ._utils.distributions import Law
+from ._utils.process import load_core
 from ._validation import check_labels, check_rows, native, returned
 
 __all__ = ["BaseInfoMax", "unchanged_on_error"]

@@ -1,6 +1,6 @@
 """Callbacks of scikit-learn 1.9 and later: an epoch is a task of the fit."""
 
-from ._progress import Watcher
+from ._utils.progress import Watcher
 
 __all__ = ["CallbackWatcher"]
 

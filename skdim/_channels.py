@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ._capacity import channel_capacity
+from .metrics.capacity import channel_capacity
 
 __all__ = ["CHANNELS", "Channel", "NormalChannel", "UniformChannel"]
 

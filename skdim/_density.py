@@ -20,8 +20,8 @@ from torch.autograd import grad
 
 from ._model import InfoMax
 from ._network import Network
-from ._rows import batches
 from ._runtime import take
+from ._utils.rows import batches
 
 __all__ = ["log_density", "log_volume"]
 

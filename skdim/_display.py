@@ -6,10 +6,10 @@ import numpy as np
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from ._laws import Law
-from ._samples import normal_sample, random_directions
-from ._scorers import last_step, law_of
-from ._summaries import norm_spread
+from ._utils.distributions import Law
+from .metrics.samples import normal_sample, random_directions
+from .metrics.scorers import last_step, law_of
+from .metrics.summaries import norm_spread
 
 __all__ = ["InformationDisplay", "MatchDisplay"]
 

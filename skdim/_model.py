@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ._network import build_network
-from ._rows import batches
 from ._runtime import sandbox, seeded_generator, take
 from ._source import Source, nearest
 from ._spec import ModelSpec
 from ._terms import Encoded, build_terms
+from ._utils.rows import batches
 from ._views import VIEWS
 
 __all__ = [

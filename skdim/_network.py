@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ._encoders import ENCODERS, PARTS
 from ._normalizer import Normalizer, NormMap, Standardizer, Unnormalized
-from ._rows import batches
 from ._runtime import take
+from ._utils.rows import batches
 
 __all__ = [
     "InputLayer",

@@ -4,9 +4,9 @@ import math
 from dataclasses import replace
 from numbers import Real
 
-from ._laws import LAWS, Law
 from ._parameters import CommonParameters, common_constraints, not_negative
 from ._sklearn import Constraints, HasMethods, Interval, StrOptions
+from ._utils.distributions import LAWS, Law
 
 __all__ = ["NoiseInjectedDIM"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from ._rows import batches
+from ._utils.rows import batches
 
 __all__ = ["Columns", "Neighbors", "Novelty", "Reconstruction", "Scaling", "Surprise"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._process import is_forked
+from ._utils.process import is_forked
 
 __all__ = ["resolve_device", "sandbox", "seeded_generator", "take"]
 

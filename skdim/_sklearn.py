@@ -8,8 +8,8 @@ from sklearn.base import _fit_context
 from sklearn.utils import _array_api, _param_validation
 from sklearn.utils._param_validation import HasMethods, Interval
 
-from ._process import load_core
-from ._rows import is_lazy
+from ._utils.process import load_core
+from ._utils.rows import is_lazy
 
 try:
     from sklearn.callback import CallbackSupportMixin

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._rows import batches
 from ._runtime import take
+from ._utils.rows import batches
 
 __all__ = ["Source", "nearest"]
 

@@ -15,9 +15,9 @@ from ._config import FitConfig, checked, divergence
 from ._critics import regression
 from ._model import NOISE, InfoMax, even_batches
 from ._network import Network
-from ._rows import batches
 from ._runtime import sandbox, seeded_generator
 from ._source import Source
+from ._utils.rows import batches
 
 __all__ = ["MAX_BATCHES", "Memory", "finalize"]
 

@@ -22,11 +22,11 @@ from ._model import (
     torch_type,
 )
 from ._network import encoder_failure
-from ._process import uninterrupted
-from ._progress import Watcher
 from ._runtime import sandbox, seeded_generator, take
 from ._source import Source
 from ._statistics import MAX_BATCHES, Memory, finalize
+from ._utils.process import uninterrupted
+from ._utils.progress import Watcher
 
 __all__ = ["TrainResult", "set_up", "settle", "train"]
 

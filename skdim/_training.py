@@ -12,10 +12,10 @@ from sklearn.utils import check_random_state
 
 from ._base import BaseInfoMax, unchanged_on_error
 from ._callbacks import CallbackWatcher
-from ._process import uninterrupted
-from ._progress import Watchers, progress
-from ._rows import Subset
 from ._sklearn import HAS_CALLBACKS, fit_context
+from ._utils.process import uninterrupted
+from ._utils.progress import Watchers, progress
+from ._utils.rows import Subset
 from ._validation import check_labels, check_rows, native
 
 __all__ = ["TrainedInfoMax"]

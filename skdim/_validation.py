@@ -10,8 +10,8 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from ._rows import LazyRows, batches, check_finite, is_lazy, length
 from ._sklearn import namespace, to_numpy
+from ._utils.rows import LazyRows, batches, check_finite, is_lazy, length
 
 __all__ = [
     "check_labels",

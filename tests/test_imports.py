@@ -12,7 +12,8 @@ import skdim
 PACKAGE = Path(skdim.__file__).parent
 # Lower layers first; a module may import only from layers below its own.
 LAYERS = [
-    {"_capacity", "_laws", "_process", "_progress", "_rows", "_version"},
+    {"_utils", "_utils.distributions", "_utils.process", "_utils.progress"},
+    {"_utils.rows", "_version", "metrics.capacity"},
     {
         *("_channels", "_objectives", "_encoders", "_normalizer", "_runtime"),
         *("_slices", "_views"),
@@ -29,26 +30,43 @@ LAYERS = [
     {"_validation"},
     {"_base"},
     {"_training"},
-    {"_parameters", "_samples"},
+    {"_parameters", "metrics.samples"},
     {"_deep_infomax", "_noise_injected_dim"},
     {"_novelty"},
     {"_outlier_detector"},
-    {"_dependence", "_distances", "_normality", "_summaries"},
-    {"_scorers"},
+    {
+        f"metrics.{name}"
+        for name in ("dependence", "distances", "normality", "summaries")
+    },
+    {"metrics.scorers"},
     {"_display", "metrics"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-CORE = {name for layer in LAYERS[:10] for name in layer}
+CORE = {name for layer in LAYERS[:11] for name in layer}
+
+
+def path_of(module):
+    path = PACKAGE / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
 def imports(module):
     """Yield (module of the package or None, top-level name) of each import."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    for node in ast.walk(tree):
+    path = path_of(module)
+    here = path.relative_to(PACKAGE).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            names = [node.module] if node.module else [a.name for a in node.names]
-            yield from ((name, "skdim") for name in names)
+            room = [*here[: len(here) - node.level + 1]]
+            room += node.module.split(".") if node.module else []
+            names = [".".join([*room, alias.name]) for alias in node.names]
+            modules = {n if n in LEVEL else ".".join(room) for n in names}
+            yield from ((name, "skdim") for name in modules)
         elif isinstance(node, ast.ImportFrom):
             yield None, node.module.split(".")[0]
         elif isinstance(node, ast.Import):
@@ -56,7 +74,7 @@ def imports(module):
 
 
 def test_every_module_has_a_layer():
-    assert {path.stem for path in PACKAGE.glob("*.py")} == set(LEVEL)
+    assert {name_of(path) for path in PACKAGE.rglob("*.py")} == set(LEVEL)
 
 
 @pytest.mark.parametrize("module", sorted(LEVEL))
@@ -82,7 +100,7 @@ def test_importing_skdim_imports_neither_torch_nor_matplotlib():
 
 def test_private_names_of_scikit_learn_are_imported_in_one_file():
     for module in LEVEL:
-        tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+        tree = ast.parse(path_of(module).read_text())
         private = [
             alias.name
             for node in ast.walk(tree)

@@ -14,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skdim._rows import LazyRows, Subset, is_lazy
+from skdim._utils.rows import LazyRows, Subset, is_lazy
 
 
 class Items:

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from skdim import metrics
-from skdim._laws import Law
+from skdim._utils.distributions import Law
 
 DISTANCES = [
     metrics.sliced_wasserstein_distance,

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from skdim import _normality, metrics
+from skdim import metrics
+from skdim.metrics import normality
 
 
 def p_values(test, draw, n_tests, seed=0, **options):
@@ -105,8 +106,8 @@ def test_statistic_is_the_integral_it_stands_for():
 def test_cumulants_are_those_of_true_samples(n_samples, n_components):
     rng, beta = np.random.default_rng(0), 0.7
     draws = rng.normal(size=(4000, n_samples, n_components))
-    found = [_normality._statistic(Z, beta) for Z in draws]
-    mean, variance, _ = _normality._null_cumulants(n_samples, n_components, beta)
+    found = [normality._statistic(Z, beta) for Z in draws]
+    mean, variance, _ = normality._null_cumulants(n_samples, n_components, beta)
     assert np.mean(found) == pytest.approx(mean, rel=0.02)
     assert np.var(found) == pytest.approx(variance, rel=0.1)
 
@@ -121,7 +122,7 @@ def test_third_cumulant_is_that_of_the_eigenvalues():
     kernel = kernel - mean - mean[:, None] + weights @ mean
     root = np.sqrt(weights)
     eigenvalues = np.linalg.eigvalsh(root[:, None] * kernel * root)
-    _, variance, third = _normality._null_cumulants(10**9, 1, beta)
+    _, variance, third = normality._null_cumulants(10**9, 1, beta)
     assert variance == pytest.approx(2 * np.sum(eigenvalues**2))
     assert third == pytest.approx(8 * np.sum(eigenvalues**3))
 
@@ -130,7 +131,7 @@ def test_third_cumulant_is_that_of_the_eigenvalues():
 def test_rows_at_a_time_change_nothing(test, monkeypatch):
     Z = np.random.default_rng(0).normal(size=(101, 3))
     whole = test(Z)
-    monkeypatch.setattr(_normality, "_ENTRIES_AT_ONCE", 700)
+    monkeypatch.setattr(normality, "_ENTRIES_AT_ONCE", 700)
     assert test(Z) == pytest.approx(whole)
 
 

@@ -79,18 +79,18 @@ def test_codes_cannot_outshout_the_noise():
 
 
 def test_rows_at_a_time_change_nothing(monkeypatch):
-    from skdim import _scorers
+    from skdim.metrics import scorers
 
     Z = np.random.default_rng(0).normal(size=(101, 3))
     whole = metrics.reference_information(Z)
-    monkeypatch.setattr(_scorers, "_ENTRIES_AT_ONCE", 700)
+    monkeypatch.setattr(scorers, "_ENTRIES_AT_ONCE", 700)
     assert metrics.reference_information(Z) == pytest.approx(whole)
 
 
 def test_many_rows_are_sampled(monkeypatch):
-    from skdim import _scorers
+    from skdim.metrics import scorers
 
-    monkeypatch.setattr(_scorers, "_MOST_ROWS", 20)
+    monkeypatch.setattr(scorers, "_MOST_ROWS", 20)
     Z = np.random.default_rng(0).normal(size=(500, 3))
     found = metrics.reference_information(Z, reference_noise=0.01)
     assert found == pytest.approx(np.log(20))

@@ -17,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skdim import DeepInfoMax, NoiseInjectedDIM, _statistics, _trainer
 from skdim._descent import Descent
 from skdim._normalizer import NormMap
-from skdim._process import uninterrupted
 from skdim._statistics import Memory
+from skdim._utils.process import uninterrupted
 from skdim.metrics import sample_floor, sliced_wasserstein_distance
 
 # Of which information still rises at the end.

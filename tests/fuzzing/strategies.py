@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from skdim._channels import CHANNELS
 from skdim._critics import CRITICS
 from skdim._encoders import ENCODERS
-from skdim._laws import LAWS
 from skdim._objectives import OBJECTIVES
+from skdim._utils.distributions import LAWS
 from skdim._views import VIEWS
 
 from .inputs import (

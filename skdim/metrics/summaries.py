@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special, stats
 
-from ._samples import check_sample, normal_sample
+from .samples import check_sample, normal_sample
 
 __all__ = ["effective_rank", "norm_spread", "total_correlation"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from ._samples import check_count, check_sample, normal_sample
+from .samples import check_count, check_sample, normal_sample
 
 __all__ = ["NormalityResult", "bhep_test", "henze_zirkler_test"]
 

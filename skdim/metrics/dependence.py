@@ -6,8 +6,8 @@ Representation measures of Hjelm et al., arXiv 1808.06670, section 4.1.
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._process import load_core
-from ._samples import check_count, check_sample
+from .._utils.process import load_core
+from .samples import check_count, check_sample
 
 __all__ = ["neural_dependency_measure", "neural_mutual_information"]
 
@@ -131,7 +131,7 @@ def _divergence(rows, widths, n_steps, random_state):
     load_core(trains=True)
     import torch
 
-    from ._divergence import kl_divergence
+    from .._divergence import kl_divergence
 
     def shuffle(rows, generator):
         blocks = rows.split(widths, dim=1)

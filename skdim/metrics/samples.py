@@ -6,8 +6,8 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_array
 
-from ._laws import Law
-from ._validation import is_count
+from .._utils.distributions import Law
+from .._validation import is_count
 
 __all__ = [
     "check_count",

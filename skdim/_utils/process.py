@@ -83,7 +83,7 @@ def load_core(trains: bool = False) -> None:
     An import of torch that breaks off cannot be taken up again in the same process.
     """
     with uninterrupted():
-        import_module("._stream" if trains else "._model", __package__)
+        import_module("skdim._stream" if trains else "skdim._model")
         if trains:  # the first optimiser imports much more
             torch = sys.modules["torch"]
             torch.optim.Adam([torch.nn.Parameter(torch.zeros(1, device="cpu"))])

@@ -7,23 +7,23 @@ Functions of a sample take plain arrays; scorers take an estimator and data, and
 given as ``scoring`` to the model selection of scikit-learn.
 """
 
-from ._capacity import channel_capacity
-from ._dependence import neural_dependency_measure, neural_mutual_information
-from ._distances import (
+from .capacity import channel_capacity
+from .dependence import neural_dependency_measure, neural_mutual_information
+from .distances import (
     epps_pulley_distance,
     kolmogorov_smirnov_distance,
     norm_distance,
     sliced_wasserstein_distance,
 )
-from ._normality import bhep_test, henze_zirkler_test
-from ._samples import sample_floor
-from ._scorers import (
+from .normality import bhep_test, henze_zirkler_test
+from .samples import sample_floor
+from .scorers import (
     capacity_share_score,
     match_score,
     reference_information,
     reference_information_score,
 )
-from ._summaries import effective_rank, norm_spread, total_correlation
+from .summaries import effective_rank, norm_spread, total_correlation
 
 __all__ = [
     "bhep_test",

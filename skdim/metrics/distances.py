@@ -4,8 +4,8 @@ import numpy as np
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from ._laws import Law
-from ._samples import check_count, check_sample, normal_sample, random_directions
+from .._utils.distributions import Law
+from .samples import check_count, check_sample, normal_sample, random_directions
 
 __all__ = [
     "epps_pulley_distance",

@@ -8,10 +8,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import BaseInfoMax
-from ._capacity import channel_capacity
-from ._distances import sliced_wasserstein_distance
-from ._samples import check_count, check_positive, normal_sample, sample_floor
+from .._base import BaseInfoMax
+from .capacity import channel_capacity
+from .distances import sliced_wasserstein_distance
+from .samples import check_count, check_positive, normal_sample, sample_floor
 
 __all__ = [
     "capacity_share_score",

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.base import clone
 
-from skdim._laws import LAWS, Law
+from skdim._utils.distributions import LAWS, Law
 
 CONTINUOUS = [*LAWS, stats.expon(scale=3), stats.t(3), stats.beta(0.5, 2), stats.expon]
 KEPT = list(CONTINUOUS)
