@@ -8,7 +8,7 @@ import images
 import torch
 from torch import nn
 
-from skdim._channels import NormalChannel
+from skdim._core.channels import NormalChannel
 from skdim._runtime import seeded_generator
 from skdim._statistics import finalize
 from skdim._terms import Encoded, PriorTerm

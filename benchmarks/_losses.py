@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from skdim._core.bounds import infonce
 from skdim._critics import LEARNED
-from skdim._objectives import infonce
 
 
 def simclr(a, b, temperature=0.5):

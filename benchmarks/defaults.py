@@ -18,7 +18,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 
 from skdim import NoiseInjectedDIM, _network
-from skdim._channels import CHANNELS
+from skdim._core.channels import CHANNELS
 from skdim.metrics import sample_floor, sliced_wasserstein_distance
 
 MOST_ROWS = 4000

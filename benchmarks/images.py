@@ -27,9 +27,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from skdim import NoiseInjectedDIM
 from skdim._model import InfoMax, make_source
 from skdim._network import Network
-from skdim._rows import batches
 from skdim._runtime import sandbox, seeded_generator, take
 from skdim._statistics import finalize
+from skdim._utils.rows import batches
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
 ENCODER = {"hidden_layer_sizes": (16, 32, 64)}

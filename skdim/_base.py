@@ -10,10 +10,10 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from . import _core
 from ._persistence import Stamped
 from ._sklearn import CALLBACK_STATE, HAS_CALLBACKS, CallbackSupportMixin
 from ._utils.distributions import Law
-from ._utils.process import load_core
 from ._validation import check_labels, check_rows, native, returned
 
 __all__ = ["BaseInfoMax", "unchanged_on_error"]
@@ -162,8 +162,7 @@ channels) or (n_samples, channels, height, width)
         and, in expectation, at most ``capacity_``; compare it between estimators of
         equal capacity.  The other objectives are estimated by their own formulas,
         which can come out above both where the information is above a few nats; those
-        of "dv" and "smile" are no bounds, and that of "agreement" is one only for
-        codes that follow the law.
+        of "dv" and "smile" are no bounds.
 
         Parameters
         ----------
@@ -217,7 +216,7 @@ channels) or (n_samples, channels, height, width)
     def _check_rows(self, X, method, min_samples=1):
         """Return rows to predict for, checked against what was fitted."""
         check_is_fitted(self)
-        load_core()
+        _core.load_torch()
         X, name = native(X)
         self._check_namespace(name, method)
         return check_rows(self, X, reset=False, min_samples=min_samples)[0]
@@ -228,9 +227,9 @@ channels) or (n_samples, channels, height, width)
 
     def _ceiling(self):
         """Return the most, in nats, that the bound reports in the fitted batches."""
-        from ._objectives import OBJECTIVES
+        from ._core.bounds import BOUNDS
 
-        objective = OBJECTIVES[self._state["spec"]["objective"]]
+        objective = BOUNDS[self._state["spec"]["objective"]]
         return objective.ceiling(self._state["batch_size"])
 
     @property

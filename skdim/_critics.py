@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._channels import Channel, UniformChannel
+from ._core.bounds import barber_agakov
+from ._core.channels import Channel, UniformChannel
 from ._encoders import linear, multilayer_perceptron
-from ._objectives import agreement
 
 __all__ = ["CRITICS", "LEARNED", "ChannelCritic", "Critic", "build", "regression"]
 
@@ -44,7 +44,7 @@ class Critic(nn.Module):
 
     def agreement(self, u: Tensor, sent: Tensor, scores: Tensor) -> Tensor:
         """Return the agreement bound, which ``scores`` hold for one draw of noise."""
-        return agreement(scores)
+        return barber_agakov(scores)
 
 
 class ChannelCritic(Critic):

@@ -12,16 +12,15 @@ __all__ = ["DeepInfoMax"]
 
 def _constraints():
     """Return what each parameter may be; names come from the tables of the core."""
-    from ._channels import CHANNELS
+    from ._core.bounds import BOUNDS
+    from ._core.channels import CHANNELS
     from ._critics import LEARNED
-    from ._objectives import OBJECTIVES
 
-    learnable = {n for n, o in OBJECTIVES.items() if not o.is_for_densities}
     return common_constraints() | {
         "global_weight": [not_negative()],
         "prior_weight": [not_negative()],
         "prior": [StrOptions(set(CHANNELS))],
-        "objective": [StrOptions(learnable)],
+        "objective": [StrOptions(set(BOUNDS))],
         "critic": [StrOptions(set(LEARNED))],
     }
 

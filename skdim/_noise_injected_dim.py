@@ -23,16 +23,16 @@ _IMPLAUSIBLE = 1.1
 
 def _constraints():
     """Return what each parameter may be; names come from the tables of the core."""
-    from ._channels import CHANNELS
+    from ._core.bounds import BOUNDS
+    from ._core.channels import CHANNELS
     from ._critics import CRITICS
-    from ._objectives import OBJECTIVES
 
     auto = StrOptions({"auto"})
     return common_constraints() | {
         "output_distribution": [StrOptions(set(LAWS)), HasMethods("cdf")],
         "noise_distribution": [StrOptions({"auto", *CHANNELS})],
         "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
-        "objective": [StrOptions(set(OBJECTIVES))],
+        "objective": [StrOptions(set(BOUNDS))],
         "agreement_weight": [auto, Interval(Real, 0, 1, closed="both")],
         "sliced_weight": [auto, not_negative()],
         "whiten": [StrOptions({"auto", "received"}), "boolean"],
@@ -75,16 +75,15 @@ default="normal"
         0.2, because the best codes under wider noise are not uniform, and normal noise
         on codes of images no wider than 1.  More noise leaves less detail in the codes.
 
-    objective : {"infonce", "dv", "nwj", "jsd", "smile", "agreement"}, \
-default="infonce"
-        Lower bound on the mutual information that is maximised.  "agreement" pays for
-        views that agree and not for telling rows apart; it needs views or
-        ``supervised``, and ``critic="channel"``.
+    objective : {"infonce", "dv", "nwj", "jsd", "smile"}, default="infonce"
+        Lower bound on the mutual information that is maximised.
 
     agreement_weight : "auto" or float, default="auto"
-        Share of the agreement bound in the objective, from 0 to 1; the rest is
-        ``objective``.  "auto" is ``16 / n_components``, but from 0.25 to 0.95, for
-        images with views and ``critic="channel"``, and 0 otherwise.
+        Share of the Barber-Agakov bound in what is maximised, from 0 to 1; the rest is
+        ``objective``.  It rewards views that agree, not that rows can be told apart.
+        Above 0 it needs views or ``supervised``, and ``critic="channel"``.  "auto" is
+        ``16 / n_components``, but from 0.25 to 0.95, for images with views and
+        ``critic="channel"``, and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
         Weight of the sliced capacity: what random one-dimensional slices of the codes
@@ -400,7 +399,7 @@ default="infonce"
         return self.output_distribution
 
     def _resolve_model(self, batch_size, row_shape, channels_first):
-        from ._channels import CHANNELS
+        from ._core.channels import CHANNELS
         from ._spec import ModelSpec
 
         network = self._resolve_network(row_shape, channels_first)
@@ -434,7 +433,7 @@ default="infonce"
 
     def _resolve_noise(self, batch_size, views, is_image):
         """Return the distribution of the noise and its scale."""
-        from ._channels import CHANNELS
+        from ._core.channels import CHANNELS
 
         Law(self.output_distribution).check_copies()  # raises if it is none
         name, law = self.noise_distribution, self.output_distribution
@@ -477,21 +476,16 @@ default="infonce"
 
     def _check_agreement(self, model):
         """Raise where the agreement of views is asked for and there is none."""
-        from ._objectives import OBJECTIVES
-
-        is_asked = (
-            OBJECTIVES[model.objective].is_for_densities or model.agreement_weight
-        )
+        is_asked = model.agreement_weight
         if is_asked and not model.has_pairs:
             raise ValueError(
-                "objective='agreement' and agreement_weight above 0 need views or "
-                "supervised=True. Got views=None instead; pass views, or another "
-                "objective."
+                "agreement_weight above 0 needs views or supervised=True. Got "
+                "views=None instead; pass views, or agreement_weight=0."
             )
         if is_asked and model.critic != "channel":
             raise ValueError(
-                f"objective='agreement' and agreement_weight above 0 need "
-                f"critic='channel'. Got {model.critic!r} instead."
+                f"agreement_weight above 0 needs critic='channel'. Got "
+                f"{model.critic!r} instead."
             )
 
     def _resolve_whiten(self, network, views, channel):

@@ -8,7 +8,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import _array_api, _param_validation
 from sklearn.utils._param_validation import HasMethods, Interval
 
-from ._utils.process import load_core
+from . import _core
 from ._utils.rows import is_lazy
 
 try:
@@ -58,7 +58,7 @@ class Constraints(Mapping):
 
     def __init__(self, make):
         def made():
-            load_core(trains=True)
+            _core.load_torch(for_training=True)
             return make()
 
         self._make = cache(made)

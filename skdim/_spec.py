@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._channels import CHANNELS, Channel
+from ._core.channels import CHANNELS, Channel
 from ._network import NetworkSpec
 from ._views import VIEWS
 
@@ -67,7 +67,7 @@ class ModelSpec:
         Between codes and noisy codes, one of ``CRITICS``; None leaves out the term of
         the information through the channel.
     objective : str
-        A key of ``OBJECTIVES``.
+        A key of ``BOUNDS``.
     views : ViewSpec
     is_supervised : bool
     agreement_weight : float

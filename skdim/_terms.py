@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ._channels import Channel
+from ._core.bounds import BOUNDS, Bound
+from ._core.channels import Channel
 from ._critics import LEARNED, Critic
 from ._critics import build as build_critic
 from ._encoders import linear, multilayer_perceptron
 from ._network import Network, NetworkSpec
-from ._objectives import OBJECTIVES, Objective
 from ._slices import radial_gap, random_directions, sliced_gap
 from ._spec import ModelSpec
 
@@ -100,7 +100,7 @@ class ChannelTerm(Term):
     ----------
     channel : Channel
     critic : Critic
-    objective : Objective
+    bound : Bound
     agreement_weight : float
         Share of the agreement bound in what is maximised.
     n_draws : int
@@ -111,13 +111,13 @@ class ChannelTerm(Term):
         self,
         channel: Channel,
         critic: Critic,
-        objective: Objective,
+        bound: Bound,
         agreement_weight: float,
         n_draws: int,
     ) -> None:
         super().__init__(weight=1.0)
-        self.channel, self.critic, self.objective = channel, critic, objective
-        self.agreement_weight = 1.0 if objective.is_for_densities else agreement_weight
+        self.channel, self.critic, self.bound = channel, critic, bound
+        self.agreement_weight = agreement_weight
         self.n_draws = n_draws
         self.learning_rate_factor = critic.learning_rate_factor
 
@@ -138,13 +138,13 @@ class ChannelTerm(Term):
     ) -> tuple[Tensor, Tensor]:
         """Return what is maximised, and the information to report."""
         scores = self.critic(u, received)
-        objective = self.objective.maximized(scores)
+        objective = self.bound.objective(scores)
         if self.agreement_weight:
             agreed = self.critic.agreement(u, sent, scores)
             objective = torch.lerp(objective, agreed, self.agreement_weight)
         with torch.no_grad():
             scores = self.critic.judged(u, received, scores)
-            return objective, self.objective.estimate(scores)
+            return objective, self.bound.estimate(scores)
 
 
 class SlicedTerm(Term):
@@ -230,9 +230,7 @@ class FeatureTerm(Term):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__(weight)
-        self.objective, self.channel = OBJECTIVES[spec.objective], spec.channel
-        if self.objective.is_for_densities:  # which a critic of features is not
-            self.objective = OBJECTIVES["infonce"]
+        self.bound, self.channel = BOUNDS[spec.objective], spec.channel
         self.is_local, self.groups = is_local, groups
         n_channels, self.n_positions = shape
         self.n_chosen = min(self.n_positions, self.most_positions[spec.feature_critic])
@@ -247,8 +245,8 @@ class FeatureTerm(Term):
         for features in encoded.features:
             received = sent + self.channel.noise(sent, generator)
             scores = self.critic(self._chosen(features, generator), received)
-            value = self.objective.maximized(scores)
-            worths.append((value, self.objective.estimated(scores.detach(), value)))
+            value = self.bound.objective(scores)
+            worths.append((value, self.bound.estimated(scores.detach(), value)))
         return _mean_worth(worths)
 
     def _chosen(self, features: Tensor, generator: torch.Generator) -> Tensor:
@@ -361,8 +359,8 @@ def build_terms(
 def _channel_term(spec: ModelSpec, generator: torch.Generator | None) -> ChannelTerm:
     channel, n_components = spec.channel, spec.network.n_components
     critic = build_critic(spec.critic, channel, n_components, spec.has_pairs, generator)
-    objective = OBJECTIVES[spec.objective]
-    return ChannelTerm(channel, critic, objective, spec.agreement_weight, spec.n_draws)
+    bound = BOUNDS[spec.objective]
+    return ChannelTerm(channel, critic, bound, spec.agreement_weight, spec.n_draws)
 
 
 def _feature_term(

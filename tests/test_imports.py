@@ -13,12 +13,13 @@ PACKAGE = Path(skdim.__file__).parent
 # Lower layers first; a module may import only from layers below its own.
 LAYERS = [
     {"_utils", "_utils.distributions", "_utils.process", "_utils.progress"},
-    {"_utils.rows", "_version", "metrics.capacity"},
+    {"_utils.rows", "_version"},
+    {"_core"},
     {
-        *("_channels", "_objectives", "_encoders", "_normalizer", "_runtime"),
+        *("_core.channels", "_core.bounds", "_encoders", "_normalizer", "_runtime"),
         *("_slices", "_views"),
     },
-    {"_critics", "_divergence", "_network", "_source"},
+    {"_critics", "_core.divergence", "_network", "_source"},
     {"_spec"},
     {"_terms"},
     {"_model"},
@@ -30,20 +31,18 @@ LAYERS = [
     {"_validation"},
     {"_base"},
     {"_training"},
-    {"_parameters", "metrics.samples"},
+    {"_parameters", "metrics.capacity", "metrics.samples"},
     {"_deep_infomax", "_noise_injected_dim"},
     {"_novelty"},
     {"_outlier_detector"},
-    {
-        f"metrics.{name}"
-        for name in ("dependence", "distances", "normality", "summaries")
-    },
+    {"metrics.dependence", "metrics.distances"},
+    {"metrics.normality", "metrics.summaries"},
     {"metrics.scorers"},
     {"_display", "metrics"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-CORE = {name for layer in LAYERS[:11] for name in layer}
+CORE = {name for layer in LAYERS[:12] for name in layer}
 
 
 def path_of(module):

@@ -144,7 +144,7 @@ def test_effective_rank_of_equal_rows_is_zero():
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
 @pytest.mark.parametrize("noise_scale", [0.05, 0.3, 2.0])
 def test_capacity_is_that_of_the_channel(distribution, noise_scale):
-    from skdim._channels import CHANNELS
+    from skdim._core.channels import CHANNELS
 
     channel = CHANNELS[distribution](noise_scale)
     capacity = metrics.channel_capacity(noise_scale, 5, distribution)

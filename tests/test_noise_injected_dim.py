@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdim import NoiseInjectedDIM
-from skdim._channels import CHANNELS
+from skdim._core.channels import CHANNELS
 from skdim._normalizer import NormMap
 from skdim._terms import SlicedTerm
 from skdim._validation import check_labels
@@ -591,25 +591,34 @@ def test_objective_and_critic_are_two_words(digit_rows, objective, critic):
 
 def test_agreement_alone_keeps_what_views_share(digit_rows):
     train, test = digit_rows
-    dim = quick(objective="agreement", noise_scale=0.5, max_iter=30).fit(train)
+    dim = quick(agreement_weight=1.0, noise_scale=0.5, max_iter=30).fit(train)
     assert 0.3 * dim.capacity_ < dim.score(test) < dim.capacity_
 
 
 def test_agreement_mixes_with_the_objective(digit_rows):
     train, test = digit_rows
     mixed, alone, without = (
-        quick(**params).fit(train).transform(test)
-        for params in ({"agreement_weight": 1.0}, {"objective": "agreement"}, {})
+        quick(agreement_weight=weight).fit(train).transform(test)
+        for weight in (0.5, 1.0, 0.0)
     )
-    np.testing.assert_allclose(mixed, alone, atol=1e-3)
-    assert abs(mixed - without).max() > 0.01
+    for one, other in itertools.combinations([mixed, alone, without], 2):
+        assert abs(one - other).max() > 0.01
+
+
+def test_agreement_alone_leaves_nothing_of_the_objective(digit_rows):
+    train, test = digit_rows
+    one, other = (
+        quick(agreement_weight=1.0, objective=objective).fit(train).transform(test)
+        for objective in ("infonce", "nwj")
+    )
+    np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"objective": "agreement", "views": None}, "need views"),
-        ({"agreement_weight": 0.5, "views": None}, "need views"),
+        ({"objective": "agreement"}, "'objective' parameter"),
+        ({"agreement_weight": 0.5, "views": None}, "needs views"),
         ({"agreement_weight": 0.5, "critic": "separable"}, "critic='channel'"),
         ({"views": "crop"}, "for a table. Got 'crop'"),
         ({"views": ["jitter", 3]}, "Got 3 instead"),

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from skdim._channels import NormalChannel, UniformChannel
+from skdim._core.bounds import BOUNDS
+from skdim._core.channels import NormalChannel, UniformChannel
 from skdim._critics import LEARNED
 from skdim._network import NetworkSpec
-from skdim._objectives import OBJECTIVES
 from skdim._spec import ModelSpec
 from skdim._terms import ColumnGroups, Encoded, FeatureTerm, PriorTerm, SlicedTerm
 
@@ -34,10 +34,10 @@ def feature_term(is_local, shape, n_components=2, critic="separable"):
 # Bounds of several matrices
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("side", ["maximized", "estimate"])
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("side", ["objective", "estimate"])
 def test_bound_of_several_matrices_is_the_mean_of_each(name, side):
-    bound, scores = getattr(OBJECTIVES[name], side), normal(2, 3, 7, 7)
+    bound, scores = getattr(BOUNDS[name], side), normal(2, 3, 7, 7)
     each = torch.stack([bound(matrix) for matrix in scores.flatten(0, 1)])
     torch.testing.assert_close(bound(scores), each.mean())
 

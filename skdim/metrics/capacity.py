@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 
+from .. import _core
+
 __all__ = ["channel_capacity"]
 
 
@@ -51,9 +53,10 @@ def channel_capacity(
     >>> round(channel_capacity(0.5, 2, "uniform"), 4)
     1.3863
     """
-    if not isinstance(noise_distribution, str) or noise_distribution not in _CAPACITIES:
+    channels = _core.channels.CHANNELS
+    if not isinstance(noise_distribution, str) or noise_distribution not in channels:
         raise ValueError(
-            f"The 'noise_distribution' parameter must be one of {sorted(_CAPACITIES)}, "
+            f"The 'noise_distribution' parameter must be one of {sorted(channels)}, "
             f"but got {noise_distribution!r}; pass one of these names."
         )
     if not (isinstance(noise_scale, Real) and 0 < noise_scale < math.inf):
@@ -66,17 +69,5 @@ def channel_capacity(
             f"The 'n_components' parameter must be an integer above 0, but got "
             f"{n_components!r}; pass the number of components of the code."
         )
-    return int(n_components) * _CAPACITIES[noise_distribution](float(noise_scale))
-
-
-def _normal(noise_scale: float) -> float:
-    if noise_scale > 1:
-        return 0.5 * math.log1p(noise_scale**-2)
-    return 0.5 * math.log1p(noise_scale**2) - math.log(noise_scale)  # never overflows
-
-
-def _uniform(noise_scale: float) -> float:
-    return math.log1p(0.5 / noise_scale)
-
-
-_CAPACITIES = {"normal": _normal, "uniform": _uniform}
+    channel = channels[noise_distribution](float(noise_scale))
+    return channel.capacity(int(n_components))

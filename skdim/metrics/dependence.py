@@ -6,7 +6,7 @@ Representation measures of Hjelm et al., arXiv 1808.06670, section 4.1.
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._utils.process import load_core
+from .. import _core
 from .samples import check_count, check_sample
 
 __all__ = ["neural_dependency_measure", "neural_mutual_information"]
@@ -128,10 +128,8 @@ def _divergence(rows, widths, n_steps, random_state):
     """Return the divergence from rows whose blocks of columns are shuffled apart."""
     check_count("n_steps", n_steps)
     seed = check_random_state(random_state).randint(2**31 - 2)
-    load_core(trains=True)
+    kl_divergence = _core.divergence.kl_divergence
     import torch
-
-    from .._divergence import kl_divergence
 
     def shuffle(rows, generator):
         blocks = rows.split(widths, dim=1)

@@ -6,10 +6,10 @@ import numpy as np
 from estimators import CLASSES
 from hypothesis import strategies as st
 
-from skdim._channels import CHANNELS
+from skdim._core.bounds import BOUNDS
+from skdim._core.channels import CHANNELS
 from skdim._critics import CRITICS
 from skdim._encoders import ENCODERS
-from skdim._objectives import OBJECTIVES
 from skdim._utils.distributions import LAWS
 from skdim._views import VIEWS
 
@@ -74,7 +74,7 @@ def valid_parameters(is_image):
         "output_distribution": st.sampled_from(list(LAWS)) | codes(LAW_CODES),
         "noise_distribution": st.sampled_from(["auto", *CHANNELS]),
         "noise_scale": AUTO | some(1e-6, 0.01, 0.5, 30, 1e6) | codes(REAL_CODES),
-        "objective": st.sampled_from(list(OBJECTIVES)),
+        "objective": st.sampled_from(list(BOUNDS)),
         "agreement_weight": AUTO | some(0, 0.5, 1) | codes(REAL_CODES),
         "sliced_weight": AUTO | some(0, 1, 48.0, 1e6, 1e30, 1e300) | codes(REAL_CODES),
         "critic": st.sampled_from(list(CRITICS)),
@@ -160,8 +160,6 @@ def reconciled(params):
     is_exact = params.get("critic", "channel") == "channel"
     if not (has_pairs or params.get("supervised")) or not is_exact:
         params.pop("agreement_weight", None)
-        if params.get("objective") == "agreement":
-            del params["objective"]
     if params.get("view_strength") in (3, 1e30):
         steps = params.get("views", "auto")
         if not all(is_boundless(s) for s in ([steps], steps)[type(steps) is tuple]):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ._encoders import linear, multilayer_perceptron
-from ._runtime import sandbox, seeded_generator
+from .._encoders import linear, multilayer_perceptron
+from .._runtime import sandbox, seeded_generator
+from .bounds import donsker_varadhan_of
 
 __all__ = ["kl_divergence"]
 
@@ -80,9 +81,8 @@ def _learn(
 
 @torch.no_grad()
 def _bound(network: _Critic, rows: Tensor, shuffle: Shuffle, seed: int) -> float:
-    """Return ``E_p[T] - ln E_q[exp T]``."""
+    """Return the Donsker-Varadhan bound of these rows, with several shuffles."""
     generator = seeded_generator(seed + 1)
     shuffled = [network(shuffle(rows, generator)) for _ in range(_N_SHUFFLES)]
-    scores = torch.cat(shuffled).double()
-    of_shuffled = scores.logsumexp(0) - math.log(len(scores))
-    return float(network(rows).double().mean() - of_shuffled)
+    scores = network(rows).double(), torch.cat(shuffled).double()
+    return float(donsker_varadhan_of(*scores))

@@ -15,8 +15,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .metrics.capacity import channel_capacity
-
 __all__ = ["CHANNELS", "Channel", "NormalChannel", "UniformChannel"]
 
 
@@ -31,6 +29,7 @@ class Channel(ABC):
     """
 
     noise_scale: float
+    distribution: ClassVar[str]  # of the codes, a key of DISTRIBUTIONS
     # No more "auto" noise than this, by measurement (docs/defaults.md).
     widest_noise: ClassVar[float] = math.inf
 
@@ -84,12 +83,18 @@ class Channel(ABC):
 class NormalChannel(Channel):
     """Law N(0, I), noise N(0, noise_scale^2 I), power limited to one per component."""
 
+    distribution = "normal"
+
     @classmethod
     def with_capacity(cls, capacity: float, n_components: int) -> NormalChannel:
         return cls(1 / math.sqrt(math.expm1(2 * capacity / n_components)))
 
     def capacity(self, n_components: int) -> float:
-        return channel_capacity(self.noise_scale, n_components, "normal")
+        noise = self.noise_scale
+        if noise > 1:
+            return n_components * 0.5 * math.log1p(noise**-2)
+        # The same, but it does not overflow where noise**-2 would.
+        return n_components * (0.5 * math.log1p(noise**2) - math.log(noise))
 
     @property
     def noise_share(self) -> float:
@@ -112,11 +117,10 @@ class NormalChannel(Channel):
         # no other pass over a matrix of batch by batch.
         of_u = log_width - _half_square(sent)
         of_y = _half_square(y) / total - _half_square(received)
-        one = torch.ones_like(of_u)
+        left = torch.cat([received, torch.ones_like(of_y), of_y], 1)
+        right = torch.cat([sent, of_u, torch.ones_like(of_u)], 1)
         # In rows for y: objectives search the codes of one y, and rows are faster.
-        return (
-            torch.cat([received, one, of_y], 1) @ torch.cat([sent, of_u, one], 1).T
-        ).T
+        return (left @ right.T).T
 
     def mean_log_ratio(
         self, u: Tensor, sent: Tensor, slope: Tensor, excess: Tensor
@@ -150,6 +154,7 @@ class UniformChannel(Channel):
     ``2 noise_scale``; the smooth kernel hides the grid while it is fine.
     """
 
+    distribution = "uniform"
     widest_noise = 0.2
 
     @classmethod
@@ -157,7 +162,7 @@ class UniformChannel(Channel):
         return cls(0.5 / math.expm1(capacity / n_components))
 
     def capacity(self, n_components: int) -> float:
-        return channel_capacity(self.noise_scale, n_components, "uniform")
+        return n_components * math.log1p(0.5 / self.noise_scale)
 
     @property
     def noise_share(self) -> float:
@@ -222,7 +227,7 @@ class _SmoothBox(torch.autograd.Function):
         return grad_u.mul_(8), grad_y.mul_(-8)
 
 
+# By the distribution of codes, and of the noise that goes with it.
 CHANNELS: dict[str, type[Channel]] = {
-    "normal": NormalChannel,
-    "uniform": UniformChannel,
+    channel.distribution: channel for channel in (NormalChannel, UniformChannel)
 }
