@@ -85,11 +85,14 @@ def train(
             if descent.n_done == 0:
                 raise
             result.interrupted = True
-            with uninterrupted(raises=False):
-                descent.rescue()
-    with uninterrupted(raises=False, insists=False) as held:
-        settle(model, config, source, generator, result)
-    result.interrupted |= held.was_interrupted
+            descent.rescue()
+    try:
+        with uninterrupted() as presses:
+            settle(model, config, source, generator, result)
+    except KeyboardInterrupt:  # pressed while it settled, which is done by now
+        if not result.weights:
+            raise
+    result.interrupted |= bool(presses)
     return result
 
 

@@ -9,10 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib import import_module
 
-__all__ = ["Held", "is_forked", "load_core", "uninterrupted"]
+__all__ = ["is_forked", "uninterrupted"]
 
 _IMPORTING_PROCESS = os.getpid()
 
@@ -37,53 +35,30 @@ def is_forked() -> bool:
     return _BEGAN_BY_FORK or os.getpid() != _IMPORTING_PROCESS
 
 
-class Held:
-    """Whether there was a Ctrl-C inside of ``uninterrupted``."""
-
-    was_interrupted = False
-
-
 @contextmanager
-def uninterrupted(raises: bool = True, insists: bool = True) -> Iterator[Held]:
-    """Hold back Ctrl-C until the end of the block, and raise it there if asked to.
+def uninterrupted() -> Iterator[list[int]]:
+    """Hold back Ctrl-C until the block has ended.
 
-    A handler of the user's, and a block that fails, are told in any case.  Unless it
-    ``insists``, a second Ctrl-C in the block is not held back.  Other threads than the
-    main one never see any.
+    If Ctrl-C was pressed during the block, the signal is raised once when the block
+    ends, even if it ends with an exception.  The handler that was installed before
+    then acts on it; Python's own raises KeyboardInterrupt.  Nothing is held back where
+    Ctrl-C is ignored, and outside the main thread, which alone receives signals.
+
+    Yields
+    ------
+    presses : list of int
+        Grows by the number of the signal each time Ctrl-C is pressed in the block.
     """
-    held = Held()
+    presses: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
     if not (is_main and callable(before)):  # ignored, or not Python's to handle
-        yield held
+        yield presses
         return
-
-    def hold(*given: object) -> None:
-        if held.was_interrupted and not insists:
-            before(*given)
-        held.was_interrupted = True
-
-    signal.signal(signal.SIGINT, hold)
+    signal.signal(signal.SIGINT, lambda number, frame: presses.append(number))
     try:
-        yield held
-    except BaseException:
-        raises = True
-        raise
+        yield presses
     finally:
         signal.signal(signal.SIGINT, before)
-        is_own = before is not signal.default_int_handler
-        if held.was_interrupted and (raises or is_own):
+        if presses:
             signal.raise_signal(signal.SIGINT)
-
-
-@cache  # every transform asks; what was interrupted is asked for again
-def load_core(trains: bool = False) -> None:
-    """Import torch and all that needs it, whole even if the user presses Ctrl-C.
-
-    An import of torch that breaks off cannot be taken up again in the same process.
-    """
-    with uninterrupted():
-        import_module("skdim._stream" if trains else "skdim._model")
-        if trains:  # the first optimiser imports much more
-            torch = sys.modules["torch"]
-            torch.optim.Adam([torch.nn.Parameter(torch.zeros(1, device="cpu"))])
