@@ -11,6 +11,7 @@ from ._noise_injected_dim import NoiseInjectedDIM
 from ._outlier_detector import InfoMaxOutlierDetector
 from ._utils import process  # noqa: F401 (it notes which process imported us)
 from ._version import __version__
+from ._views import Views
 
 __all__ = [
     "DeepInfoMax",
@@ -18,6 +19,7 @@ __all__ = [
     "InformationDisplay",
     "MatchDisplay",
     "NoiseInjectedDIM",
+    "Views",
     "__version__",
     "metrics",
 ]

@@ -1,6 +1,11 @@
-"""What fitted estimators share: their state, codes and information."""
+"""The one base of estimators of codes: what they share, from ``fit`` to ``score``."""
 
+import warnings
+from abc import ABCMeta, abstractmethod
 from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import (
@@ -8,27 +13,56 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from . import _core
-from ._persistence import Stamped
-from ._sklearn import CALLBACK_STATE, HAS_CALLBACKS, CallbackSupportMixin
+from . import _core, _resolve
+from ._sklearn import (
+    CALLBACK_STATE,
+    HAS_CALLBACKS,
+    CallbackSupportMixin,
+    CallbackWatcher,
+    Interval,
+    NameIn,
+    Stamped,
+    StrOptions,
+    fit_context,
+    weight,
+)
 from ._utils.distributions import Law
-from ._validation import check_labels, check_rows, native, returned
+from ._utils.images import ChannelsFirst
+from ._utils.process import uninterrupted
+from ._utils.progress import Watchers, progress
+from ._utils.rows import Subset
+from ._validation import (
+    check_labels,
+    check_rows,
+    native,
+    resolve_row_shape,
+    returned,
+)
+from ._views import Views
 
 __all__ = ["BaseInfoMax", "unchanged_on_error"]
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+_AUTO = StrOptions({"auto"})
 
 
 @contextmanager
 def unchanged_on_error(estimator):
-    """Put every attribute of an estimator back if what is inside raises."""
+    """Put every attribute of an estimator back if the block raises.
+
+    Unless it raises KeyboardInterrupt after a new model was set, which is then kept.
+    """
     before = dict(vars(estimator))
     try:
         yield
     except BaseException as error:
         is_set = vars(estimator).get("_state") is not before.get("_state")
         if is_set and isinstance(error, KeyboardInterrupt):
-            raise  # all that was learned is there; it was pressed after the end
+            raise
         kept = {k: v for k, v in vars(estimator).items() if k in CALLBACK_STATE}
         vars(estimator).clear()
         vars(estimator).update(before | kept)
@@ -41,23 +75,353 @@ class BaseInfoMax(
     TransformerMixin,
     Stamped,
     BaseEstimator,
+    metaclass=ABCMeta,
 ):
-    """Base of estimators whose codes come from a trained torch model: what is fitted.
+    """Base of estimators whose codes come from a torch model that they train.
 
-    The fitted model is one dict of plain
-    values and numpy arrays: it holds no device or generator and, but for an encoder or
-    a view of the user's own, no torch, so that it can be pickled anywhere and read
-    without torch.
+    A subclass says which model its parameters ask for (``_model_spec``) and which
+    distribution its codes are to follow (``_distribution``).
+
+    The fitted model is one dict of plain values and arrays, ``_state``.  It holds no
+    device or generator and, but for an encoder or an augmentation of the user's, no
+    torch object, so that it can be pickled anywhere.
     """
 
-    def _check_namespace(self, name, method):
-        fitted = self._state["namespace"]
-        if name is not None and fitted not in (None, "numpy", name):
+    _parameter_constraints: ClassVar = {
+        "n_components": [_COUNT],
+        "views": [
+            None,
+            NameIn("augmentations", "AUGMENTATIONS", "auto"),
+            callable,
+            list,
+            tuple,
+            Views,
+        ],
+        "supervised": ["boolean"],
+        "encoder": [NameIn("encoders", "ENCODERS", "auto"), callable],
+        "hidden_layer_sizes": [_AUTO, _COUNT, "array-like"],
+        "output_layer": [StrOptions({"code", "hidden", "features"})],
+        "image_shape": [None, "array-like"],
+        "max_iter": [_AUTO, _COUNT],
+        "batch_size": [_AUTO, Interval(Integral, 2, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, 1e300, closed="right")],
+        "weight_decay": [weight()],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_COUNT],
+        "warm_start": ["boolean"],
+        "input_scaling": [_AUTO, "array-like"],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "objective": [NameIn("bounds", "BOUNDS")],
+    }
+    # Parameters by the field of the model that they set, beside those of ``_resolve``.
+    _parameter_names: ClassVar = {}
+
+    @abstractmethod
+    def _model_spec(self, input_shape, batch_size):
+        """Return the model that the parameters ask for, for rows of this shape."""
+
+    @property
+    @abstractmethod
+    def _distribution(self):
+        """Distribution that the codes are to follow."""
+
+    def _doubts(self, result):
+        """Return messages that warn of the result of a ``fit``, if there are any."""
+        return []
+
+    # Training
+
+    @fit_context
+    def fit(self, X, y=None):
+        """Train the encoder on X.
+
+        Ctrl-C ends training early, with a warning: what was learned until then is kept.
+        It raises only if nothing was learned yet.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
+channels) or (n_samples, channels, height, width)
+            At least two rows of a table, or images.  Or an object with ``__len__`` and
+            ``__getitem__`` that returns such rows and is read by batches, such as an
+            HDF5 or Zarr array or a torch dataset.  Floats, uint8 and memory-mapped
+            arrays are not copied as a whole.
+        y : array-like of shape (n_samples,), default=None
+            Classes, -1 for unknown; ignored unless ``supervised``.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter is invalid, before any training (rows that are read by
+            batches are checked when they are read), or if training diverges.  The
+            estimator is then left as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training was interrupted, or its result is doubtful.
+        """
+        with unchanged_on_error(self):
+            before = vars(self).copy() if self.warm_start else {}
+            before = before if "_state" in before else {}
+            rows, labels, layout = self._read(X, y, reset=True)
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            # The weights to go on from know the training rows: held-out ones stay so.
+            split_seed = before["_state"]["split_seed"] if before else seed
+            data, validation_data = self._split(rows, labels, split_seed)
+            config = self._config(data.rows, seed, before.get("_state"))
+            layout |= {"split_seed": split_seed}
+
+            def attributes(result):
+                stream = _core.streaming.StreamState.after(result)
+                return self._fitted_attributes(
+                    config, result, stream, layout, len(rows), before
+                )
+
+            with self._watched(X, y, config.max_iter, attributes) as watcher:
+                result = _core.training.train(
+                    config,
+                    data,
+                    validation_data,
+                    weights=before["_state"]["weights"] if before else None,
+                    watcher=watcher,
+                )
+                with uninterrupted():
+                    self._set(attributes(result))
+        self._warn(self._interruption(config, result))
+        self._warn(self._doubts(result))
+        return self
+
+    @fit_context
+    def partial_fit(self, X, y=None):
+        """Train on one more part of a stream: once through its rows.
+
+        The first call, or a ``fit`` before it, fixes the scaling of inputs (unless
+        ``input_scaling`` gives it), the noise and the architecture.  Later calls change
+        the encoder, so the code of a row drifts from call to call: train again whatever
+        was trained on codes.  Moments of the codes are averages over about the last
+        4,096 rows, so that recent rows follow the distribution.  The learning rate is
+        constant, a third of ``learning_rate_init``.  Ctrl-C raises and leaves the
+        estimator as it was before this part.  ``verbose`` and callbacks, which report
+        epochs, have no effect.
+
+        Parameters
+        ----------
+        X : array-like
+            As in ``fit``.  Best at least ``batch_size`` rows, and a few thousand for
+            views that use near rows, since neighbours are looked for within X.
+        y : array-like of shape (n_samples,), default=None
+            Classes, -1 for unknown; ignored unless ``supervised``.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As in ``fit``; also with ``early_stopping``, or if a parameter asks for
+            another model than the fitted one.
+        """
+        if self.early_stopping:
             raise ValueError(
-                f"Inputs passed to {type(self).__name__}.{method}() must use the same "
-                f"namespace as those passed to fit(). Got {name} after a fit on "
-                f"{fitted}; convert X, or turn array_api_dispatch off."
+                "partial_fit does not support early_stopping=True, because a stream "
+                "has no part to hold out. Set early_stopping=False, or use fit."
             )
+        self._validate_params()  # scikit-learn does so at the first call only
+        with unchanged_on_error(self):
+            before = vars(self).copy() if self.__sklearn_is_fitted__() else {}
+            state = before.get("_state", {"weights": None, "stream": {}})
+            rows, labels, layout = self._read(X, y, reset=not before)
+            seed = state.get("seed")
+            if not before:
+                seed = check_random_state(self.random_state).randint(2**31 - 1)
+            layout |= {"split_seed": state.get("split_seed", seed)}
+            config = self._config(rows, seed, before.get("_state"), is_stream=True)
+            part = replace(config, batch_size=min(config.batch_size, len(rows)))
+            streaming = _core.streaming
+            result, stream = streaming.train_on(
+                part,
+                _core.batches.Data(rows, labels),
+                state["weights"],
+                streaming.StreamState(**state["stream"]),
+            )
+            n_seen = before.get("n_samples_seen_", 0) + len(rows)
+            self._set(
+                self._fitted_attributes(config, result, stream, layout, n_seen, before)
+            )
+        return self
+
+    def _read(self, X, y, reset):
+        """Return rows as the core reads them, classes or None, and what X looks like.
+
+        The last is a dict for ``_state``: the array namespace and the shape of a row.
+        """
+        X, name = native(X)
+        if not reset:
+            self._check_namespace(name, "partial_fit")
+            name = self._state["namespace"]
+        rows, image_shape = check_rows(self, X, reset=reset, min_samples=2)
+        row_shape = resolve_row_shape(
+            self.image_shape, image_shape, self.n_features_in_
+        )
+        labels = check_labels(self, y, rows) if self.supervised else None
+        rows = _as_core_rows(rows, row_shape)
+        return rows, labels, {"namespace": name, "row_shape": row_shape}
+
+    def _split(self, rows, labels, seed):
+        """Return data to train on, and validation data or None."""
+        Data = _core.batches.Data
+        if not self.early_stopping:
+            return Data(rows, labels), None
+        n_validation = max(2, round(self.validation_fraction * len(rows)))
+        if len(rows) - n_validation < 2:
+            raise ValueError(
+                f"early_stopping=True with validation_fraction="
+                f"{self.validation_fraction} needs at least 2 rows to train on. Got "
+                f"{len(rows)} rows in all; pass more rows or early_stopping=False."
+            )
+        order = np.random.default_rng(seed).permutation(len(rows))
+        # Sorted, because files are read faster in order.
+        parts = map(np.sort, (order[n_validation:], order[:n_validation]))
+        return [
+            Data(Subset(rows, part), None if labels is None else labels[part])
+            for part in parts
+        ]
+
+    def _config(self, rows, seed, fitted=None, is_stream=False):
+        """Return the configuration to train on these rows.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows, *input_shape)
+        seed : int
+        fitted : dict or None
+            State of the model to go on with.  Its encoder must be the one asked for,
+            and in a stream the whole model.
+        is_stream : bool
+            Whether batches have their full size, however few rows there are now.
+        """
+        params = self.get_params(deep=False)
+        batch_size = _resolve.full_batch_size(params)
+        if is_stream and fitted:
+            batch_size = self.batch_size_
+        elif not is_stream:
+            batch_size = min(batch_size, len(rows))
+        model = self._model_spec(tuple(rows.shape[1:]), batch_size)
+        if fitted:
+            self._check_same_encoder(fitted)
+            model = _resolve.with_encoder(model, fitted["spec"]["network"]["encoder"])
+        if is_stream and fitted:
+            self._check_same_model(model, fitted)
+        n_rows = batch_size if is_stream else len(rows)
+        return _resolve.training(params, model, n_rows, batch_size, seed)
+
+    def _check_same_encoder(self, fitted):
+        """Raise ValueError if the 'encoder' parameter asks for another one."""
+        asked, was_asked = self._requested()["encoder"], fitted["requested"]["encoder"]
+        if asked != was_asked:
+            raise ValueError(
+                f"The fitted encoder is to be trained on, but the 'encoder' parameter "
+                f"asks for another: {asked} instead of {was_asked}. Set it back, or "
+                f"fit without warm_start."
+            )
+
+    def _check_same_model(self, model, fitted):
+        """Raise ValueError if the parameters ask for another model."""
+        others = _resolve.differences(model, self._fitted_spec(), self._parameter_names)
+        if self._requested()["batch_size"] != fitted["requested"]["batch_size"]:
+            others = ["batch_size"]  # and whatever follows from it
+        if others:
+            raise ValueError(
+                f"partial_fit goes on with the model as it was fitted, but parameters "
+                f"ask for another: {', '.join(others)}. Set them back, or call fit."
+            )
+
+    def _requested(self):
+        """Return what parameters ask for that the fitted model does not tell."""
+        encoder = self.encoder
+        if not isinstance(encoder, str):
+            kind = encoder if hasattr(encoder, "__qualname__") else type(encoder)
+            encoder = f"{kind.__module__}.{kind.__qualname__}"
+        batch_size = _resolve.full_batch_size(self.get_params(deep=False))
+        return {"encoder": encoder, "batch_size": batch_size}
+
+    @contextmanager
+    def _watched(self, X, y, n_epochs, attributes):
+        """Yield what hears of every epoch: progress bar and callbacks."""
+        bar = progress(self.verbose, n_epochs)
+        try:
+            if not HAS_CALLBACKS:
+                yield bar
+                return
+            callbacks = CallbackWatcher(self, X, y, n_epochs, attributes)
+            yield Watchers(bar, callbacks)
+            callbacks.close()
+        finally:
+            bar.close()
+
+    def _fitted_attributes(self, config, result, stream, layout, n_seen, before):
+        """Return all fitted attributes of a result, by name.
+
+        Curves continue those of ``before``, the attributes from before training.
+        """
+        is_code = config.model.network.output_layer == "code"
+        new = {
+            "output_distribution_": self._distribution if is_code else None,
+            "batch_size_": config.batch_size,
+            "information_": result.information,
+            "information_curve_": result.information_curve,
+            "match_curve_": result.match_curve,
+            "n_samples_seen_": n_seen,
+        }
+        if self.early_stopping:
+            new["validation_information_curve_"] = result.validation_curve
+        for name in [name for name in new if name.endswith("_curve_")]:
+            new[name] = [*before.get(name, []), *new[name]]
+        new["n_iter_"] = len(new["information_curve_"])
+        spec = dict(vars(config.model))
+        spec["network"] = vars(config.model.network) | {"encoder": result.encoder}
+        spec["pairs"] = dict(vars(config.model.pairs))
+        new["_state"] = layout | {
+            "spec": spec,
+            "weights": result.weights,
+            "n_outputs": result.n_outputs,
+            "seed": config.seed,
+            "requested": self._requested(),
+            "stream": vars(stream),
+        }
+        return new
+
+    def _set(self, attributes):
+        """Set the fitted attributes all at once."""
+        vars(self).pop("validation_information_curve_", None)
+        vars(self).update(attributes)
+
+    def _warn(self, messages):
+        for message in messages:
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+
+    def _interruption(self, config, result):
+        """Return the message that training was interrupted, if it was."""
+        if not result.interrupted:
+            return []
+        return [
+            f"Training was interrupted after {len(result.information_curve)} of "
+            f"{config.max_iter} epochs; the estimator keeps what it had learned by "
+            f"then."
+        ]
+
+    # Prediction
 
     def transform(self, X):
         """Return the codes of X; no noise is added.
@@ -71,22 +435,21 @@ channels) or (n_samples, channels, height, width)
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Codes that follow the promised law, or with another ``output_layer`` that
-            layer, standardised, of its own number of columns; float64 for float64
-            input and float32 for float32 and uint8 input.
+            Codes that follow ``output_distribution_``; with another ``output_layer``,
+            that layer, standardised, with its own number of columns.  float64 for
+            float64 input, float32 for float32 and uint8 input.
         """
         rows = self._check_rows(X, "transform")
-        from ._model import transform
-
         with self._restored(rows) as (model, device):
-            outputs = transform(model, rows, device, getattr(rows, "device", "cpu"))
+            to = getattr(rows, "device", "cpu")
+            outputs = _core.inference.transform(model, rows, device, to)
         if self.output_distribution_ is None:  # for a layer below the code
             return returned(outputs, X)
-        law = Law(self.output_distribution_)
-        if law.name == "normal":
+        distribution = Law(self.output_distribution_)
+        if distribution.name == "normal":
             return returned(outputs, X)
         outputs = outputs.cpu().numpy()
-        codes = law.from_normal(outputs)
+        codes = distribution.from_normal(outputs)
         largest = np.finfo(outputs.dtype).max  # of heavy tails in single precision
         return returned(np.clip(codes, -largest, largest).astype(outputs.dtype), X)
 
@@ -94,15 +457,15 @@ channels) or (n_samples, channels, height, width)
         """Return the log-density of each row under the learned model.
 
         If codes ``f(x)`` follow N(0, I), a row has the log-density ``log N(f(x); 0, I)
-        + 1/2 log det(J J^T)``, where ``J`` is the derivative of the code by the row.
-        The law that codes are sent to makes no difference.
+        + 1/2 log det(J J^T)``, where ``J`` is the derivative of the code with respect
+        to the row.  ``output_distribution`` makes no difference.
 
-        With as many components as columns it is a density of rows.  With fewer it is
-        one along the directions in which the code moves, and says nothing of those
-        across: a row that differs from all others only there is not found by it, and
-        its values are not those of a density of all columns.  Where the encoder folds,
-        sending several regions to one code, it is too high for each of them.  Low
-        values mean unlikely rows, and compare rows under one fitted model only.
+        With as many components as columns this is a density of rows.  With fewer it is
+        a density along the directions in which the code changes: it does not notice a
+        row that differs from all others in other directions only, and is not comparable
+        to a density of all columns.  Where the encoder sends several regions to one
+        code, it is too high in each.  Compare rows under one fitted model only; low
+        values mean unlikely rows.
 
         Parameters
         ----------
@@ -113,7 +476,7 @@ channels) or (n_samples, channels, height, width)
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In nats, as float64; -inf where the code cannot move in all directions.
+            In nats, as float64; -inf where the code does not change in all directions.
 
         Raises
         ------
@@ -123,46 +486,20 @@ channels) or (n_samples, channels, height, width)
         """
         rows = self._check_rows(X, "score_samples")
         self._check_has_density()
-        from ._density import log_density
-
         with self._restored(rows, gradients=True) as (model, device):
-            return returned(log_density(model, rows, device), X)
-
-    def _representation(self, rows):
-        """Return the layer below the code of checked rows, raw."""
-        from ._model import representation
-
-        with self._restored(rows) as (model, device):
-            return representation(model, rows, device)
-
-    def _check_has_density(self):
-        """Raise ValueError where codes have no density, or rows none that follows."""
-        network = self._state["spec"]["network"]
-        if network["output_layer"] != "code":
-            raise ValueError(
-                f"score_samples needs codes, for layers below them follow no law. Got "
-                f"output_layer={network['output_layer']!r}; use output_layer='code'."
-            )
-        scale = self._state["weights"]["network.input.inverse_scale"]
-        n_varying = np.count_nonzero(np.broadcast_to(scale, network["row_shape"]))
-        if network["n_components"] > n_varying:
-            raise ValueError(
-                f"score_samples needs no more components than columns that vary. Got "
-                f"n_components={network['n_components']} and {n_varying} such columns; "
-                f"lower 'n_components'."
-            )
+            return returned(_core.density.log_density(model, rows, device), X)
 
     def score(self, X, y=None):
         """Return a lower bound on the information that the codes keep about X.
 
         Noise and views are fixed by the fitted seed, so that the value is reproducible.
-        Codes of ``NoiseInjectedDIM`` are noisy ones; ``DeepInfoMax`` has no noise, and
-        returns the mean information of its terms, by their weights.
+        For ``NoiseInjectedDIM`` it is the information in noisy codes; ``DeepInfoMax``
+        has no noise, and returns the mean information of its terms by their weights.
         ``objective="infonce"`` can report at most ``log(min(batch_size_, n_samples))``
         and, in expectation, at most ``capacity_``; compare it between estimators of
-        equal capacity.  The other objectives are estimated by their own formulas,
-        which can come out above both where the information is above a few nats; those
-        of "dv" and "smile" are no bounds.
+        equal capacity.  The other objectives are estimated by their own formulas, which
+        can exceed both where the information is above a few nats; "dv" and "smile" are
+        no bounds.
 
         Parameters
         ----------
@@ -180,57 +517,94 @@ channels) or (n_samples, channels, height, width)
         return self._information(X, y)
 
     def _information(self, X, y=None, **changes):
-        """Return the information of a fitted model, its spec changed by this."""
+        """Return the information of the fitted model, with fields of it changed."""
         rows = self._check_rows(X, "score", min_samples=2)
-        is_supervised = self._state["spec"]["is_supervised"] and y is not None
-        labels = check_labels(self, y, rows) if is_supervised else None
-        from ._model import information, make_source
-
-        batch_size, seed = self._state["batch_size"], self._state["seed"]
+        seed, labels = self._state["seed"], None
+        if self._state["spec"]["pairs"]["by_class"] and y is not None:
+            labels = check_labels(self, y, rows)
         with self._restored(rows, **changes) as (model, device):
-            source = make_source(model, rows, seed, device, labels)
-            return information(model, source, batch_size, seed)
+            source = _core.batches.BatchSource(
+                _core.batches.Data(rows, labels),
+                model.network.input,
+                model.spec.pairs,
+                seed,
+                device,
+            )
+            return _core.inference.mean_information(
+                model, source, self.batch_size_, seed
+            )
+
+    def _representation(self, rows):
+        """Return the layer below the code of rows or images, not standardised."""
+        rows = _as_core_rows(rows, self._fitted_row_shape)
+        with self._restored(rows) as (model, device):
+            return _core.inference.representation(model, rows, device)
 
     @contextmanager
     def _restored(self, rows, gradients=False, **changes):
-        """Rebuild the model for rows of this type; cheap next to using it."""
-        from ._model import restored
-        from ._runtime import resolve_device
-
-        spec, weights = self._fitted_spec(**changes), self._state["weights"]
-        device = resolve_device(self.device, or_cpu=True)
-        seed = self._state["seed"]
-        with restored(spec, weights, rows, seed, device, gradients) as model:
+        """Rebuild the model for rows of this type; cheap compared with using it."""
+        device = _core.runtime.resolve_device(self.device, or_cpu=True)
+        with _core.inference.restored(
+            self._fitted_spec(**changes),
+            self._state["weights"],
+            rows,
+            self._state["seed"],
+            device,
+            gradients,
+        ) as model:
             yield model, device
 
     def _fitted_spec(self, **changes):
         """Return the specification of the fitted model."""
-        from ._network import NetworkSpec
-        from ._spec import ModelSpec, ViewSpec
-
-        spec = self._state["spec"] | changes
-        spec["network"] = NetworkSpec(**spec["network"])
-        spec["views"] = ViewSpec(**spec["views"])
-        return ModelSpec(**spec)
+        config, spec = _core.config, self._state["spec"] | changes
+        spec["network"] = config.NetworkSpec(**spec["network"])
+        spec["pairs"] = config.PairSpec(**spec["pairs"])
+        return config.ModelSpec(**spec)
 
     def _check_rows(self, X, method, min_samples=1):
         """Return rows to predict for, checked against what was fitted."""
         check_is_fitted(self)
-        _core.load_torch()
         X, name = native(X)
         self._check_namespace(name, method)
-        return check_rows(self, X, reset=False, min_samples=min_samples)[0]
+        rows, _ = check_rows(self, X, reset=False, min_samples=min_samples)
+        return _as_core_rows(rows, self._fitted_row_shape)
+
+    def _check_namespace(self, name, method):
+        fitted = self._state["namespace"]
+        if name is not None and fitted not in (None, "numpy", name):
+            raise ValueError(
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same "
+                f"namespace as those passed to fit(). Got {name} after a fit on "
+                f"{fitted}; convert X, or turn array_api_dispatch off."
+            )
+
+    def _check_has_density(self):
+        """Raise ValueError if rows have no density under the fitted model."""
+        network = self._state["spec"]["network"]
+        if network["output_layer"] != "code":
+            raise ValueError(
+                f"score_samples needs codes, because layers below them follow no "
+                f"distribution. Got output_layer={network['output_layer']!r}; use "
+                f"output_layer='code'."
+            )
+        scale = self._state["weights"]["network.input.inverse_scale"]
+        n_varying = np.count_nonzero(np.broadcast_to(scale, network["input_shape"]))
+        if network["n_components"] > n_varying:
+            raise ValueError(
+                f"score_samples needs no more components than columns that vary. Got "
+                f"n_components={network['n_components']} and {n_varying} such columns; "
+                f"lower 'n_components'."
+            )
 
     @property
     def _fitted_row_shape(self):
-        return self._state["spec"]["network"]["row_shape"]
+        """Shape of one row as the user gave it to ``fit``."""
+        return self._state["row_shape"]
 
     def _ceiling(self):
-        """Return the most, in nats, that the bound reports in the fitted batches."""
-        from ._core.bounds import BOUNDS
-
-        objective = BOUNDS[self._state["spec"]["objective"]]
-        return objective.ceiling(self._state["batch_size"])
+        """Return the largest information, in nats, that a fitted batch can report."""
+        bound = _core.bounds.BOUNDS[self._state["spec"]["bound"]]
+        return bound.ceiling(self.batch_size_)
 
     @property
     def _n_features_out(self):
@@ -244,3 +618,8 @@ channels) or (n_samples, channels, height, width)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = HAS_CALLBACKS  # as of scikit-learn 1.9
         return tags
+
+
+def _as_core_rows(rows, row_shape):
+    """Return rows of which the core reads tables, or images with channels first."""
+    return rows if len(row_shape) == 1 else ChannelsFirst(rows, row_shape)

@@ -1,38 +1,24 @@
 """The Deep InfoMax transformer."""
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar
 
-from ._parameters import CommonParameters, common_constraints, not_negative
-from ._sklearn import Constraints, StrOptions
+from . import _resolve
+from ._base import BaseInfoMax
+from ._sklearn import NameIn, weight
 
 __all__ = ["DeepInfoMax"]
 
 
-def _constraints():
-    """Return what each parameter may be; names come from the tables of the core."""
-    from ._core.bounds import BOUNDS
-    from ._core.channels import CHANNELS
-    from ._critics import LEARNED
-
-    return common_constraints() | {
-        "global_weight": [not_negative()],
-        "prior_weight": [not_negative()],
-        "prior": [StrOptions(set(CHANNELS))],
-        "objective": [StrOptions(set(BOUNDS))],
-        "critic": [StrOptions(set(LEARNED))],
-    }
-
-
-class DeepInfoMax(CommonParameters):
+class DeepInfoMax(BaseInfoMax):
     """Learn features that keep global and local information about the input.
 
     An encoder is trained, without labels, to maximise the mutual information between
     its code and its own features below the code: as a whole (global), at each position
     of an image or group of columns of a table (local), or both.  A discriminator that
     learns to tell codes from draws of a prior holds them to it, adversarially [1]_.
-    ``NoiseInjectedDIM`` holds codes to a law without an adversary, and more closely.
+    ``NoiseInjectedDIM`` holds codes to a distribution without an adversary, and more
+    closely.
 
     Parameters
     ----------
@@ -42,128 +28,109 @@ class DeepInfoMax(CommonParameters):
     global_weight : float, default=0.0
         Weight of the information between the code and all features together; the
         paper's alpha.  In tables, and with an encoder of your own that does not name
-        its parts, features are the inputs.
+        its parts, the features are the inputs.
 
     local_weight : float, default=1.0
         Weight of the information between the code and the features at each position,
-        averaged over positions; the paper's beta.  Positions are those of the map of
-        features of "conv"; in tables, groups of columns that stand together.  For
-        images it needs an encoder whose features keep their positions, such as "conv".
+        averaged over positions; the paper's beta.  Positions are those of the last
+        convolution of "conv"; in tables, groups of neighbouring columns.  Images need
+        an encoder whose features keep their positions, such as "conv".
 
     prior_weight : float, default=0.1
-        Weight of the adversarial match to the prior; the paper's gamma.  0 leaves
-        codes to themselves.  ``DeepInfoMax.PRESETS`` holds the three sets of weights
-        of the paper, "global", "local" (the default) and "both".
+        Weight of the adversarial match to the prior; the paper's gamma.  0 does
+        without.  ``DeepInfoMax.PRESETS`` holds the three sets of weights of the paper,
+        "global", "local" (the default) and "both".
 
     prior : {"uniform", "normal"}, default="uniform"
-        Law that components of the code are to follow independently: U[0, 1], which the
-        normal distribution function maps codes into, or N(0, 1).
+        Distribution that the components of the code are to follow independently:
+        U[0, 1], by the normal distribution function of the encoder's output, or
+        N(0, 1).
 
-    objective : {"jsd", "infonce", "dv", "nwj", "smile"}, default="jsd"
-        Lower bound on the mutual information that is maximised.
+    views : Views, "auto", None, str, callable or list, default=None
+        How the row whose features are compared is changed, as in
+        ``NoiseInjectedDIM``; "erase" is the paper's occlusion.  None compares a code
+        with features of the same row.  ``Views(sides="both")``, the default of
+        ``Views``, also changes the row whose code is compared.
 
-    critic : {"separable", "bilinear", "concatenated"}, default="separable"
-        How a code and features are compared: by the inner product of two learned
-        embeddings (the paper's encode-and-dot), by a learned matrix, or by a
-        perceptron on both (concatenate-and-convolve), which needs the more memory.
+    supervised : bool, default=False
+        Whether ``fit`` uses ``y``: code and features are then of rows of one class, and
+        near each other in tables.  -1 marks unlabelled rows.
 
     encoder : {"auto", "mlp", "conv"}, nn.Module or callable, default="auto"
         "auto" is "conv" for images and "mlp" for tables.  A module is copied, and
         trained from the weights it has.  A callable is called as
         ``encoder(input_shape, n_components)`` and returns a module; ``input_shape`` is
         ``(n_features,)`` or ``(channels, height, width)``.  A module receives scaled
-        float32 batches of that shape, also at ``transform``, and returns
-        ``(n_samples, n_components)``.  If it has three parts named ``features``,
-        ``hidden`` and ``code``, applied in this order, they serve ``output_layer`` and
-        ``local_weight`` as those of the built-in encoders do.
+        float32 batches of that shape and returns a tensor of shape ``(n_samples,
+        n_components)``.  Name its parts ``features``, ``hidden`` and ``code``, applied
+        in this order, to use ``output_layer``
+        and ``local_weight`` with it.
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
         "conv".  "auto" is ``(256,)`` and ``(32, 64, 128)``.
+
+    output_layer : {"code", "hidden", "features"}, default="code"
+        What ``transform`` returns: the code, or a layer below it, standardised by
+        column: "hidden", the layer before the code (the paper's *fc*), or "features",
+        the flattened last convolution of "conv" (its *conv*).
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
         width)`` of images that come as flat rows.  Channels are the last axis unless
         only the first one is as short as 4.
 
-    output_layer : {"code", "hidden", "features"}, default="code"
-        What ``transform`` returns: the code, or a layer below it, standardised by
-        column: the "hidden" layer before the code, the paper's *fc*, or the flattened
-        "features" of the last convolution of "conv", its *conv*.
-
-    views : "auto", None, str, callable or list of these, default=None
-        How the row whose features are compared is altered, as in ``NoiseInjectedDIM``;
-        "erase" is the paper's occlusion.  None compares a code with features of the
-        same row.
-
-    view_strength : "auto" or float, default="auto"
-        Of all named views: a standard deviation ("jitter"), the probability that a
-        cell or image is changed ("marginal", "neighbors", "flip"), the largest share
-        of the image ("crop", "shift", "erase", "blur"; of these two kinds at most 1),
-        or the size of the change where 1 is as much as makes sense.  "auto" is each
-        one's own.
-
-    view_sides : {"both", "one"}, default="both"
-        Whether the row whose code is compared is altered too.
-
-    n_views : int, default=1
-        Number of views whose features are compared with a code.
-
-    n_neighbors : int, default=5
-        Number of near rows that "neighbors" draws from, and partners of the same class
-        in a table if ``supervised``.
-
-    supervised : bool, default=False
-        Whether ``fit`` uses ``y``: code and features are then of rows of the same
-        class (in tables, near ones).  -1 marks unlabelled rows.
+    max_iter : "auto" or int, default="auto"
+        Number of epochs.  "auto" is as many as make 400 steps.
 
     batch_size : "auto" or int, default="auto"
         Rows per step.  "auto" is 256, or all rows if there are fewer.
 
-    max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is as many as make 400 steps.
-
     learning_rate_init : float, default=2e-3
-        Peak learning rate of AdamW, under a one-cycle schedule over ``max_iter``.  The
-        discriminator has an optimiser of its own.
+        Peak learning rate of AdamW.  It rises and falls once over ``max_iter`` (a
+        one-cycle schedule).  The discriminator has an optimiser of its own.
 
-    alpha : float, default=0.0
-        Weight decay, decoupled as in AdamW.
-
-    tol : float, default=None
-        Stop when the information has not risen by more than ``tol`` nats for
-        ``n_iter_no_change`` epochs.  None trains for ``max_iter`` epochs, which is
-        what the schedule of the learning rate is made for; with ``early_stopping``,
-        None means 0.
-
-    n_iter_no_change : int, default=10
-        Epochs without improvement before training stops.
+    weight_decay : float, default=0.0
+        Decoupled weight decay of AdamW: each step shrinks the weights by the learning
+        rate times ``weight_decay``.
 
     early_stopping : bool, default=False
-        Hold out a part of the training data, watch the information there instead, and
-        return to the best epoch at the end.
+        Whether to hold out a part of the training data, stop when the information on
+        it stops rising, and return to the best epoch.
 
     validation_fraction : float, default=0.1
         Share of the training data to hold out, if ``early_stopping``.
+
+    n_iter_no_change : int, default=10
+        Number of epochs without a rise before training stops, if ``early_stopping``.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the fit before, for ``max_iter``
         more epochs; curves are continued.  Inputs are scaled by the new data.
 
     input_scaling : "auto" or tuple of (mean, scale), default="auto"
-        What scaled inputs are made by: numbers, or arrays of one number for each
-        column of a table or channel of images; a scale of 0 ignores the column.
-        "auto" takes those of the data, in ``partial_fit`` those of the first call.
+        Mean and scale to standardise inputs by: numbers, or arrays of one number for
+        each column of a table or channel of images; a scale of 0 ignores the column.
+        "auto" takes those of the data, and in ``partial_fit`` those of the first call.
 
     device : str, default="auto"
-        "auto" uses CUDA if there is any, otherwise the CPU.
+        Device of torch that computes.  "auto" is CUDA if there is any, else the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Fixes weights, batches and noise; an int makes ``fit`` reproducible.
+        Seed of weights, batches, views and noise; an int makes ``fit`` reproducible.
 
     verbose : bool or int, default=0
-        1 shows a progress bar if tqdm or rich is installed, and prints the information
-        of each epoch if not; above 1, always prints.
+        1 shows a progress bar if tqdm or rich is installed, and otherwise prints the
+        information of each epoch; above 1, always prints.
+
+    objective : {"jsd", "infonce", "dv", "nwj", "smile"}, default="jsd"
+        Lower bound on the mutual information that is maximised, as in
+        ``NoiseInjectedDIM``.
+
+    critic : {"separable", "bilinear", "concatenated"}, default="separable"
+        How codes and features are scored: by the inner product of two learned
+        embeddings (the paper's encode-and-dot), by a learned matrix, or by a perceptron
+        on both (concatenate-and-convolve), which needs more memory.
 
     Attributes
     ----------
@@ -181,11 +148,13 @@ class DeepInfoMax(CommonParameters):
         Mean of the information, in nats, over the batches of each epoch.
 
     match_curve_ : list of float of length n_iter_
-        Mean, over the batches of each epoch, of what random slices of the codes lack
-        to the normal law, in nats; 0 is a perfect match.
+        Mean, over the batches of each epoch, of the Kullback-Leibler divergence of
+        random slices of the codes, before the map to the prior, from N(0, 1), both
+        smoothed, in nats; 0 is a perfect match.
 
     validation_information_curve_ : list of float
-        The bound on held-out rows after each epoch.  Only with ``early_stopping``.
+        Information, in nats, of held-out rows after each epoch.  Only with
+        ``early_stopping``.
 
     n_iter_ : int
         Number of epochs trained; with ``warm_start`` and ``partial_fit``, in all.
@@ -202,29 +171,28 @@ class DeepInfoMax(CommonParameters):
     Warns
     -----
     ConvergenceWarning
-        If ``tol`` was not met within ``max_iter``, if training was interrupted, or if
-        it diverged and was taken up again.
+        If training was interrupted.
 
     See Also
     --------
-    NoiseInjectedDIM : Holds codes to a law by noise instead of an adversary.
+    NoiseInjectedDIM : Holds codes to a distribution by noise, more closely.
 
     Notes
     -----
-    Inputs are scaled inside as in ``NoiseInjectedDIM``.  Codes are not normalised:
-    what holds them to the prior is the discriminator alone.
+    Inputs are scaled inside as in ``NoiseInjectedDIM``.  Codes are not normalised: the
+    discriminator alone holds them to the prior.
 
-    ``score`` is a mean of the information of the terms by their weights, in nats: it
-    compares estimators of equal weights.  To choose weights, use what the codes are
-    for, or ``reference_information_score``.
+    ``score`` is the mean information of the terms by their weights, in nats, so that it
+    compares estimators of equal weights only.  To choose weights, use the task that the
+    codes are for, or ``reference_information_score``.
 
-    Information of "jsd" is reported by the estimate of "nwj" with the critic that it
-    trained, which can be far below 0 where that has learned little.
+    The information of "jsd" is reported by the estimate of "nwj" with the critic that
+    "jsd" trained; it can be far below 0 where the critic has learned little.
 
-    Two things differ from the paper: the normal distribution function takes the place
-    of its sigmoid, which is nearly the same, so that a code can be sent from one law to
-    another; and negatives of features at a position are those of other rows at the same
-    position.
+    Two things differ from the paper.  The normal distribution function replaces its
+    sigmoid, which is nearly the same, so that a code can be mapped from one
+    distribution to another.  And the negatives of the features at a position are those
+    of other rows at the same position.
 
     References
     ----------
@@ -267,93 +235,68 @@ class DeepInfoMax(CommonParameters):
         local_weight=1.0,
         prior_weight=0.1,
         prior="uniform",
-        objective="jsd",
-        critic="separable",
+        views=None,
+        supervised=False,
         encoder="auto",
         hidden_layer_sizes="auto",
-        image_shape=None,
         output_layer="code",
-        views=None,
-        view_strength="auto",
-        view_sides="both",
-        n_views=1,
-        n_neighbors=5,
-        supervised=False,
-        batch_size="auto",
+        image_shape=None,
         max_iter="auto",
+        batch_size="auto",
         learning_rate_init=2e-3,
-        alpha=0.0,
-        tol=None,
-        n_iter_no_change=10,
+        weight_decay=0.0,
         early_stopping=False,
         validation_fraction=0.1,
+        n_iter_no_change=10,
         warm_start=False,
         input_scaling="auto",
         device="auto",
         random_state=None,
         verbose=0,
+        objective="jsd",
+        critic="separable",
     ):
         self.n_components = n_components
         self.global_weight = global_weight
         self.local_weight = local_weight
         self.prior_weight = prior_weight
         self.prior = prior
-        self.objective = objective
-        self.critic = critic
+        self.views = views
+        self.supervised = supervised
         self.encoder = encoder
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.image_shape = image_shape
         self.output_layer = output_layer
-        self.views = views
-        self.view_strength = view_strength
-        self.view_sides = view_sides
-        self.n_views = n_views
-        self.n_neighbors = n_neighbors
-        self.supervised = supervised
-        self.batch_size = batch_size
+        self.image_shape = image_shape
         self.max_iter = max_iter
+        self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
-        self.alpha = alpha
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
+        self.weight_decay = weight_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.input_scaling = input_scaling
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.objective = objective
+        self.critic = critic
 
-    _parameter_constraints = Constraints(_constraints)
-
-    _names: ClassVar = CommonParameters._names | {
+    _parameter_constraints = BaseInfoMax._parameter_constraints | {
+        "global_weight": [weight()],
+        "local_weight": [weight()],
+        "prior_weight": [weight()],
+        "prior": [NameIn("channels", "CHANNELS")],
+        "critic": [NameIn("critics", "CRITICS")],
+    }
+    _parameter_names: ClassVar = {
         "noise_distribution": "prior",
         "feature_critic": "critic",
     }
 
     @property
-    def _law(self):
+    def _distribution(self):
         return self.prior
 
-    def _resolve_model(self, batch_size, row_shape, channels_first):
-        from ._spec import ModelSpec
-
-        network = self._resolve_network(row_shape, channels_first)
-        if not (self.global_weight or self.local_weight):
-            raise ValueError(
-                "DeepInfoMax needs information to maximise. Got global_weight=0 and "
-                "local_weight=0; set one of them above 0."
-            )
-        return ModelSpec(
-            network=replace(network, normalizes=False),
-            noise_distribution=self.prior,
-            noise_scale=0.0,
-            critic=None,
-            objective=self.objective,
-            views=self._resolve_views(network),
-            is_supervised=bool(self.supervised),
-            global_weight=float(self.global_weight),
-            local_weight=float(self.local_weight),
-            prior_weight=float(self.prior_weight),
-            feature_critic=self.critic,
-        )
+    def _model_spec(self, input_shape, batch_size):
+        return _resolve.deep_infomax(self.get_params(deep=False), input_shape)

@@ -13,9 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseInfoMax, unchanged_on_error
 from ._noise_injected_dim import NoiseInjectedDIM
 from ._novelty import Columns, Novelty, Scaling
-from ._parameters import BATCH_SIZE
-from ._persistence import Stamped
-from ._sklearn import HasMethods, Interval, fit_context
+from ._resolve import BATCH_SIZE
+from ._sklearn import HasMethods, Interval, Stamped, fit_context
 from ._utils.distributions import Law
 from ._validation import check_rows, native
 

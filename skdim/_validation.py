@@ -238,18 +238,28 @@ def _check_image_shape(estimator, shape, reset):
 
 
 def resolve_row_shape(asked, shape, n_features):
-    """Return the shape of one row, and whether its channels come first.
+    """Return the shape of one row as the user gave it.
 
     Parameters
     ----------
     asked : tuple of int or None
         The 'image_shape' parameter.
     shape : tuple of int or None
-        That of the images, if there are any.
+        Shape of one image of X, if X holds any.
     n_features : int
+
+    Returns
+    -------
+    row_shape : tuple of int
+        ``(n_features,)`` for a table, three numbers for images.
+
+    Raises
+    ------
+    ValueError
+        If 'image_shape' asks for another number of values than a row has.
     """
     if shape is None and asked is None:
-        return (n_features,), False
+        return (n_features,)
     if shape is None:
         shape = _asked_image_shape(asked)
     if math.prod(shape) != n_features:
@@ -258,7 +268,7 @@ def resolve_row_shape(asked, shape, n_features):
             f"values a row. Got rows of {n_features} instead; correct 'image_shape' or "
             f"pass images as a 4-D array."
         )
-    return shape, shape[2] > _MOST_CHANNELS >= shape[0]
+    return shape
 
 
 def _asked_image_shape(asked):

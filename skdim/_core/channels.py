@@ -32,6 +32,8 @@ class Channel(ABC):
     distribution: ClassVar[str]  # of the codes, a key of DISTRIBUTIONS
     # No more "auto" noise than this, by measurement (docs/defaults.md).
     widest_noise: ClassVar[float] = math.inf
+    # Whether ``log_ratio`` takes the variance of a residual, which has a closed form.
+    has_residual_variance: ClassVar[bool] = False
 
     @classmethod
     def for_batch(
@@ -84,6 +86,7 @@ class NormalChannel(Channel):
     """Law N(0, I), noise N(0, noise_scale^2 I), power limited to one per component."""
 
     distribution = "normal"
+    has_residual_variance = True
 
     @classmethod
     def with_capacity(cls, capacity: float, n_components: int) -> NormalChannel:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from .._encoders import linear, multilayer_perceptron
-from .._runtime import sandbox, seeded_generator
 from .bounds import donsker_varadhan_of
+from .encoders import linear, multilayer_perceptron
+from .runtime import sandbox, seeded_generator
 
 __all__ = ["kl_divergence"]
 

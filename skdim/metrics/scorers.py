@@ -271,7 +271,7 @@ def _infonce(codes, noisy):
     channel, infonce = _core.channels.NormalChannel(1.0), _core.bounds.infonce
     from torch import from_numpy
 
-    from .._runtime import sandbox
+    sandbox = _core.runtime.sandbox
 
     n_codes, total = len(codes), 0.0
     n_rows = max(1, _ENTRIES_AT_ONCE // n_codes)

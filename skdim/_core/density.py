@@ -18,20 +18,20 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 
-from ._model import InfoMax
-from ._network import Network
-from ._runtime import take
-from ._utils.rows import batches
+from .._utils.rows import batches
+from .model import Model
+from .network import Network
+from .runtime import take
 
 __all__ = ["log_density", "log_volume"]
 
 
-def log_density(model: InfoMax, rows: Any, device: torch.device) -> Tensor:
+def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
     """Return the log-density of each row, in nats, in double precision on the CPU.
 
     Parameters
     ----------
-    model : InfoMax
+    model : Model
         Restored for gradients, which is in double precision.
     rows : array-like of shape (n_rows, ...)
     device : torch.device

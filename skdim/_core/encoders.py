@@ -1,7 +1,7 @@
-"""Encoders, built from a seeded generator without touching the global one.
+"""Built-in encoders, drawn from a seeded generator without touching the global one.
 
-Each is three parts in sequence: what makes features, which of images keep their
-positions; the hidden layers above; and a linear layer to codes.
+Each is a sequence of three named parts: ``features``, which keep their positions in an
+image; ``hidden``, the layers above; and ``code``, a linear layer to the components.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .runtime import PLAIN
+
 __all__ = [
     "ENCODERS",
     "PARTS",
@@ -22,10 +24,6 @@ __all__ = [
     "multilayer_perceptron",
 ]
 
-# Layers are made with an explicit type and device, so that a caller's
-# ``set_default_dtype`` or ``torch.device`` context does not reach inside.
-_PLAIN = {"dtype": torch.float32, "device": "cpu"}
-
 PARTS = ("features", "hidden", "code")
 
 _N_DENSE = 256  # width of the layer between the convolutions and the code
@@ -33,14 +31,17 @@ _N_DENSE = 256  # width of the layer between the convolutions and the code
 
 def linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
     """Return a linear layer; without a generator its weights are left unset."""
-    return _reset(nn.utils.skip_init(nn.Linear, n_in, n_out, **_PLAIN), generator)
+    return _reset(nn.utils.skip_init(nn.Linear, n_in, n_out, **PLAIN), generator)
 
 
-def _conv(n_in: int, n_out: int, stride: int, generator: torch.Generator | None):  # noqa: ANN202
+def _conv(
+    n_in: int, n_out: int, stride: int, generator: torch.Generator | None
+) -> nn.Module:
+    """Return a 3x3 convolution without bias; without a generator, weights unset."""
     layer = nn.utils.skip_init(
-        nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1, bias=False, **_PLAIN
+        nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1, bias=False, **PLAIN
     )
-    # In this layout batch norm after it takes a third of the time.
+    # In this memory layout the batch norm after it takes a third of the time.
     return _reset(layer.to(memory_format=torch.channels_last), generator)
 
 
@@ -57,7 +58,7 @@ def _reset(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
 def multilayer_perceptron(
     n_in: int, sizes: Sequence[int], generator: torch.Generator | None
 ) -> nn.Sequential:
-    """Return linear layers of the given sizes, each followed by a ReLU."""
+    """Return linear layers of the given widths, each followed by a ReLU."""
     layers = nn.Sequential()
     for size in sizes:
         layers.append(linear(n_in, size, generator)).append(nn.ReLU(inplace=True))
@@ -71,7 +72,18 @@ def mlp(
     sizes: Sequence[int],
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return a multi-layer perceptron on flattened inputs."""
+    """Return a multi-layer perceptron on flattened inputs.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row.
+    n_components : int
+    sizes : sequence of int
+        Widths of the hidden layers.
+    generator : torch.Generator or None
+        Draws the weights; None leaves them unset, to be loaded.
+    """
     n_in = math.prod(input_shape)
     hidden = multilayer_perceptron(n_in, sizes, generator)
     n_last = sizes[-1] if len(sizes) else n_in
@@ -86,18 +98,27 @@ def convolutional(
 ) -> nn.Sequential:
     """Return stages of 3x3 convolution, batch norm and ReLU, then two linear layers.
 
-    Each stage halves the resolution, the first one only of images over 16 pixels,
-    so that small images keep something to look at.
+    Each stage halves the resolution.  The first one does so only for images of more
+    than 16 pixels a side, so that small images keep some resolution.
+
+    Parameters
+    ----------
+    input_shape : tuple of (channels, height, width)
+    n_components : int
+    sizes : sequence of int
+        Number of channels of each stage.
+    generator : torch.Generator or None
+        Draws the weights; None leaves them unset, to be loaded.
     """
     n_channels, height, width = input_shape
     stages = nn.Sequential()
     for index, size in enumerate(sizes):
         stride = 2 if min(height, width) > (16 if index == 0 else 2) else 1
         stages.append(_conv(n_channels, size, stride, generator))
-        stages.append(nn.BatchNorm2d(size, **_PLAIN)).append(nn.ReLU(inplace=True))
+        stages.append(nn.BatchNorm2d(size, **PLAIN)).append(nn.ReLU(inplace=True))
         n_channels, height, width = size, -(-height // stride), -(-width // stride)
     dense = linear(n_channels * height * width, _N_DENSE, generator)
-    batch_norm = nn.BatchNorm1d(_N_DENSE, **_PLAIN)
+    batch_norm = nn.BatchNorm1d(_N_DENSE, **PLAIN)
     hidden = nn.Sequential(nn.Flatten(), dense, batch_norm, nn.ReLU(inplace=True))
     return _of_parts(stages, hidden, linear(_N_DENSE, n_components, generator))
 
@@ -106,4 +127,7 @@ def _of_parts(*modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(zip(PARTS, modules, strict=True)))
 
 
+# Name -> (input_shape, n_components, sizes, generator) -> module.
 ENCODERS = {"mlp": mlp, "conv": convolutional}
+# Hidden layers of an encoder where ``hidden_layer_sizes="auto"``: docs/defaults.md.
+SIZES = {"mlp": (256,), "conv": (32, 64, 128)}

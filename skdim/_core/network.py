@@ -1,0 +1,286 @@
+"""The network: rows -> scaled inputs -> encoder -> normalised codes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._utils.rows import batches
+from .config import NetworkSpec
+from .encoders import ENCODERS, PARTS
+from .normalization import Normalizer, NormShrinker, Standardizer, Unnormalized
+from .runtime import take
+
+__all__ = ["InputLayer", "Network", "build_network", "encoder_failure"]
+
+_OUTLIER_BOUND = 3.0  # in standard deviations
+_FAR = 1e9  # in standard deviations; its square is a number in single precision
+
+
+class InputLayer(nn.Module):
+    """Scale columns of a table, or channels of images, to mean 0 and variance 1.
+
+    Columns of a table then pass through ``z / sqrt(1 + (z / 3)^2)``, which leaves the
+    bulk alone and bounds outliers by 3 (Holzmueller et al., arXiv 2407.04491).  Columns
+    that were constant in training become 0.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row: ``(n_features,)`` or ``(channels, height, width)``.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.is_image = len(input_shape) > 1
+        shape = (input_shape[0], *[1] * (len(input_shape) - 1))
+        # Double precision: a column may have a mean of many times its deviation.
+        plain = {"dtype": torch.float64, "device": "cpu"}
+        self.register_buffer("mean", torch.zeros(shape, **plain))
+        self.register_buffer("inverse_scale", torch.ones(shape, **plain))
+
+    def fit(
+        self, rows: Any, scaling: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> None:
+        """Set mean and scale, from all rows in double precision or as given.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows, *input_shape)
+        scaling : tuple of (mean, scale) or None
+            One number for each column or channel.
+        """
+        if scaling is None:
+            mean, deviation, varies = self._moments(rows)
+        else:
+            mean, deviation = (
+                torch.tensor(part, device="cpu").reshape(self.mean.shape)
+                for part in scaling
+            )
+            varies = deviation > 0
+        self.mean.copy_(mean)
+        self.inverse_scale.copy_(torch.where(varies, 1 / deviation, 0))
+
+    def _moments(self, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean, standard deviation, and whether that is no rounding error."""
+        axes = (0, 2, 3) if self.is_image else (0,)
+        count = math.prod(rows.shape) / self.mean.numel()
+        chunks = batches(len(rows), 8 * math.prod(rows.shape[1:]))
+
+        def total(of: Callable[[Tensor], Tensor]) -> Tensor:
+            parts = (of(take(rows, chunk).double()).sum(axes) for chunk in chunks)
+            return sum(parts).reshape(self.mean.shape)
+
+        mean = total(lambda x: x / count)
+        # In units of the mean absolute deviation, no square overflows.
+        unit = total(lambda x: (x - mean).abs_() / count)
+        squares = total(lambda x: ((x - mean) / unit).square_().nan_to_num_(0))
+        deviation = unit * (squares / count).sqrt()
+        # A constant column has a deviation of rounding errors only.
+        rounding = 10 * torch.finfo(torch.float64).eps * mean.abs()
+        kind = take(rows, slice(1)).dtype
+        smallest = torch.finfo(kind if kind.is_floating_point else torch.float16).tiny
+        varies = deviation > rounding.clamp_min(smallest)
+        return mean, deviation, varies
+
+    def forward(self, rows: Tensor) -> Tensor:
+        z = rows - self.mean
+        largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN
+        z = z.clamp_(-largest, largest).mul_(self.inverse_scale).clamp_(-_FAR, _FAR)
+        if self.is_image:
+            return z
+        return z.mul_((z / _OUTLIER_BOUND).square_().add_(1).rsqrt_())
+
+
+class Network(nn.Module):
+    """Rows to outputs: by moments of the batch in training, of all rows in evaluation.
+
+    Attributes
+    ----------
+    input : InputLayer
+    encoder : nn.Module
+    normalizer : Normalizer or Unnormalized
+    norm_shrinker : NormShrinker or None
+        Last map of the codes, in evaluation only.
+    standardizer : Standardizer or None
+        For ``output_layer`` below the code.
+    """
+
+    def __init__(self, spec: NetworkSpec, encoder: nn.Module) -> None:
+        super().__init__()
+        self.input = InputLayer(spec.input_shape)
+        self.encoder = encoder
+        self.input_shape, self.output_layer = spec.input_shape, spec.output_layer
+        self.is_own_encoder = spec.is_own_encoder
+        self.has_parts = all(hasattr(encoder, part) for part in PARTS)
+        self.normalizer = (
+            Normalizer(spec.n_components, spec.shrinkage)
+            if spec.normalizes
+            else Unnormalized(spec.n_components)
+        )
+        shrinks = spec.shrinks_norms
+        self.norm_shrinker = NormShrinker(spec.n_components) if shrinks else None
+        self.standardizer = None
+        if spec.output_layer != "code":
+            self.standardizer = Standardizer(self._layer_width())
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns that ``forward`` returns."""
+        return len((self.standardizer or self.normalizer).mean)
+
+    def to_dtype(self, dtype: torch.dtype) -> None:
+        """Compute in this type; a user's encoder keeps the types of its weights."""
+        for name, part in self.named_children():
+            if not (self.is_own_encoder and name == "encoder"):
+                part.to(dtype)
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return the encoder's output for scaled inputs, not normalised yet.
+
+        Raises
+        ------
+        ValueError
+            If a user's encoder returns something else than a tensor.
+        """
+        outputs = self.encoder(self._cast(inputs))
+        if not isinstance(outputs, Tensor):
+            raise ValueError(
+                f"The encoder must return a tensor of shape (n_samples, n_components). "
+                f"Got {type(outputs).__name__} instead; return the tensor of codes "
+                f"alone."
+            )
+        return outputs.to(self._dtype)
+
+    def features_and_output(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the encoder's features and its output for scaled inputs.
+
+        Without named parts, the features are the flattened inputs themselves.
+        """
+        if not self.has_parts:
+            return inputs.flatten(1).to(self._dtype), self.encode(inputs)
+        features = self.encoder.features(self._cast(inputs))
+        outputs = self.encoder.code(self.encoder.hidden(features))
+        return features.to(self._dtype), outputs.to(self._dtype)
+
+    def feature_shape(self) -> tuple[int, ...]:
+        """Return the shape of one row's features: channels, then any positions."""
+        return tuple(self._tried(self.features_and_output)[0].shape[1:])
+
+    def layer_below_code(self, inputs: Tensor) -> Tensor:
+        """Return the flattened "hidden" layer, or "features" if these are the output.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_rows, *input_shape)
+            Scaled inputs.
+        """
+        layer = self.encoder.features(self._cast(inputs))
+        if self.output_layer != "features":
+            layer = self.encoder.hidden(layer)
+        return layer.flatten(1).to(self._dtype)
+
+    def representation(self, rows: Tensor) -> Tensor:
+        """Return the layer below the code, or the encoder's output if it has no parts.
+
+        Nothing is standardised.  Outlier detectors use these features.
+        """
+        inputs = self.input(rows)
+        if self.has_parts:
+            return self.layer_below_code(inputs)
+        return self.encode(inputs)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.normalizer.mean.dtype
+
+    def _cast(self, inputs: Tensor) -> Tensor:
+        """Return inputs in the encoder's data type; a user's encoder gets float32."""
+        return inputs.to(torch.float32 if self.is_own_encoder else self._dtype)
+
+    def _layer_width(self) -> int:
+        if not self.has_parts:
+            raise ValueError(
+                f"output_layer={self.output_layer!r} needs an encoder of three parts "
+                f"named {PARTS}, as the built-in ones are. Got a module of type "
+                f"{type(self.encoder).__name__} instead; use output_layer='code'."
+            )
+        return self._tried(self.layer_below_code).shape[1]
+
+    @torch.no_grad()
+    def _tried(self, function: Callable[[Tensor], Any]) -> Any:
+        """Return what a function makes of two inputs of zeros, in evaluation mode."""
+        inputs = torch.zeros(2, *self.input_shape, dtype=self._dtype, device="cpu")
+        modes = [(module, module.training) for module in self.encoder.modules()]
+        self.encoder.eval()
+        try:
+            return function(inputs)
+        except RuntimeError as error:
+            raise encoder_failure(inputs, error) from error
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def code(self, inputs: Tensor) -> Tensor:
+        """Return codes of mean 0 and variance 1 for scaled inputs."""
+        return self.normalized(self.encode(inputs))
+
+    def normalized(self, h: Tensor, n_measured: int | None = None) -> Tensor:
+        """Return codes of mean 0 and variance 1 for the encoder's output.
+
+        ``n_measured`` is that of ``Normalizer.forward``.
+        """
+        z = self.normalizer(h, n_measured)
+        if self.training or self.norm_shrinker is None:
+            return z
+        return self.norm_shrinker(z)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        inputs = self.input(rows)
+        if self.standardizer is not None:
+            return self.standardizer(self.layer_below_code(inputs))
+        return self.code(inputs)
+
+
+def encoder_failure(inputs: Tensor, error: Exception) -> ValueError:
+    """Return the error to raise where an encoder fails on inputs of this shape."""
+    return ValueError(
+        f"The encoder failed on inputs of shape {tuple(inputs.shape)}: {error}"
+    )
+
+
+def build_network(
+    spec: NetworkSpec, generator: torch.Generator | None = None
+) -> Network:
+    """Return a new network; without a generator its weights are left to be loaded."""
+    return Network(spec, _build_encoder(spec, generator))
+
+
+def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.Module:
+    if not spec.is_own_encoder:
+        build = ENCODERS[spec.encoder]
+        return build(spec.input_shape, spec.n_components, spec.sizes, generator)
+    if isinstance(spec.encoder, nn.Module):
+        return copy.deepcopy(spec.encoder)
+    try:
+        encoder = spec.encoder(spec.input_shape, spec.n_components)
+    except TypeError as error:
+        is_class = isinstance(spec.encoder, type)
+        raise ValueError(
+            f"The 'encoder' callable is called as encoder(input_shape, n_components). "
+            f"Got {'the class ' if is_class else ''}"
+            f"{getattr(spec.encoder, '__name__', spec.encoder)}, which failed so "
+            f"({error}); pass an instance of nn.Module, or a function of these two."
+        ) from error
+    if not isinstance(encoder, nn.Module):
+        raise ValueError(
+            f"The 'encoder' callable must return a torch.nn.Module. Got "
+            f"{type(encoder).__name__} instead."
+        )
+    return encoder

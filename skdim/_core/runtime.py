@@ -1,0 +1,193 @@
+"""Where and how the core computes: device, seeded generators, torch's global settings.
+
+Nothing here, and nothing that runs in ``sandbox``, depends on the caller's settings of
+torch or leaves them changed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._utils.images import ChannelsFirst
+from .._utils.process import is_forked
+
+__all__ = ["PLAIN", "resolve_device", "sandbox", "seeded_generator", "take"]
+
+# For weights and buffers, so that a caller's ``set_default_dtype`` or ``torch.device``
+# context does not reach inside.
+PLAIN = {"dtype": torch.float32, "device": "cpu"}
+
+
+def resolve_device(device: str, or_cpu: bool = False) -> torch.device:
+    """Return the torch device of the ``device`` parameter; "auto" prefers CUDA.
+
+    Parameters
+    ----------
+    device : str
+    or_cpu : bool
+        Whether to fall back to the CPU, with a warning, where the device cannot be
+        used.  A model fitted on another machine should still predict on this one.
+
+    Raises
+    ------
+    ValueError
+        If torch cannot use the device and ``or_cpu`` is False.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device).cpu()  # fails where there is no such device
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        if or_cpu:
+            warnings.warn(
+                f"device={device!r} cannot be used here, so the CPU computes: {reason}",
+                stacklevel=2,
+            )
+            return torch.device("cpu")
+        raise ValueError(
+            f"The 'device' parameter must be 'auto' or a device that torch can use "
+            f"here. Got {device!r} instead: {reason}"
+        ) from error
+
+
+def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a new random generator, so that torch's global one stays untouched."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+class _GlobalSetting:
+    """A setting of the whole process that is replaced while any thread is in a block.
+
+    The first thread to enter saves the caller's value, the last one to leave puts it
+    back.
+    """
+
+    def __init__(
+        self, get: Callable[[], Any], put: Callable[[Any], None], value: Any
+    ) -> None:
+        self._get, self._put, self._value = get, put, value
+        self._lock = threading.Lock()
+        self._n_inside, self._saved = 0, None
+
+    @contextmanager
+    def replaced(self) -> Iterator[None]:
+        """Hold the setting at the value during the block."""
+        with self._lock:
+            if self._n_inside == 0:
+                self._saved = self._get()
+            self._put(self._value)
+            self._n_inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_inside -= 1
+                if self._n_inside == 0:
+                    self._put(self._saved)
+
+
+class _OneThread(_GlobalSetting):
+    """Torch's number of threads, of which every Python thread has its own copy."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.get_num_threads, torch.set_num_threads, 1)
+        self._local = threading.local()
+
+    @contextmanager
+    def replaced(self) -> Iterator[None]:
+        """Compute on one thread during the block; blocks may be nested."""
+        if getattr(self._local, "is_inside", False):
+            yield
+            return
+        self._local.is_inside = True
+        try:
+            with super().replaced():
+                yield
+            torch.set_num_threads(self._saved)
+        finally:
+            self._local.is_inside = False
+
+
+class _Shared:
+    """Locks and settings that all threads of this process share."""
+
+    def __init__(self) -> None:
+        self.generator_lock = threading.RLock()  # of torch's global generator
+        self.one_thread = _OneThread()
+        self.exact_products = _GlobalSetting(
+            torch.get_float32_matmul_precision,
+            torch.set_float32_matmul_precision,
+            "highest",
+        )
+
+
+_shared = _Shared()
+if hasattr(os, "register_at_fork"):
+    # A lock that another thread held would never be released in the child.
+    os.register_at_fork(after_in_child=lambda: _shared.__init__())
+
+
+@contextmanager
+def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
+    """Compute independently of the caller's torch settings, and safely after a fork.
+
+    Parameters
+    ----------
+    gradients : bool
+        Whether gradients are recorded in the block.
+    global_seed : int or None
+        For blocks that run the user's code, which may draw from torch's global
+        generator: it is seeded for the block and put back after it, and one thread at
+        a time may do so.
+
+    Notes
+    -----
+    A forked child inherits torch's thread pool without its threads, and would wait for
+    them for ever, so it computes on one thread.
+    """
+    with ExitStack() as stack:
+        if is_forked():
+            stack.enter_context(_shared.one_thread.replaced())
+        if torch.get_float32_matmul_precision() != "highest":
+            stack.enter_context(_shared.exact_products.replaced())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if global_seed is not None:
+            stack.enter_context(_shared.generator_lock)
+            stack.enter_context(torch.random.fork_rng())
+            torch.manual_seed(global_seed)
+        stack.enter_context(torch.inference_mode(not gradients))
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        stack.enter_context(torch.autocast("cpu", enabled=False))
+        yield
+
+
+def take(
+    rows: Any, index: np.ndarray | slice, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Return the rows of this index as a tensor on a device.
+
+    Arrays are copied, which is what makes read-only, memory-mapped, reversed and
+    big-endian ones work.  Images keep their layout in memory.
+    """
+    chunk = rows[index]
+    if isinstance(chunk, Tensor):
+        return chunk.to(device)
+    native = chunk.dtype.newbyteorder("=")
+    if isinstance(rows, ChannelsFirst):  # which copies already
+        chunk = np.array(chunk, native, copy=None if chunk.flags.writeable else True)
+    else:
+        is_view = isinstance(index, slice)
+        chunk = np.array(chunk, native, order="C", copy=True if is_view else None)
+    return torch.from_numpy(chunk).to(device)

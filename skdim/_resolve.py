@@ -1,0 +1,388 @@
+"""Parameters and the shape of the data become a configuration: pure functions.
+
+Every "auto" is decided here, and parameters that do not go together are refused.
+``params`` is always the dict that ``get_params(deep=False)`` of an estimator returns.
+"""
+
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+
+from . import _core
+from ._utils.distributions import Law
+from ._validation import is_count
+from ._views import Views
+
+__all__ = [
+    "BATCH_SIZE",
+    "deep_infomax",
+    "differences",
+    "full_batch_size",
+    "noise_injected",
+    "training",
+    "with_encoder",
+]
+
+# Found by measurement: docs/defaults.md.
+BATCH_SIZE = 256
+STEPS = 400
+_WIDEST_NOISE_OF_IMAGES = 1.0
+_N_NOISE_DRAWS_BESIDE_CONV = 4  # a small part of a step's time there
+
+
+def full_batch_size(params):
+    """Return the rows per step where there are enough of them."""
+    return BATCH_SIZE if params["batch_size"] == "auto" else int(params["batch_size"])
+
+
+def training(params, model, n_rows, batch_size, seed):
+    """Return the configuration of one run of training.
+
+    Parameters
+    ----------
+    params : dict
+    model : ModelSpec
+    n_rows : int
+        Number of training rows.
+    batch_size : int
+    seed : int
+
+    Returns
+    -------
+    config : TrainingConfig
+
+    Raises
+    ------
+    ValueError
+        If parameters do not go together.
+    """
+    _check_decay(params)
+    max_iter = params["max_iter"]
+    if max_iter == "auto":
+        max_iter = math.ceil(STEPS / max(1, n_rows // batch_size))
+    return _core.config.TrainingConfig(
+        model=model,
+        batch_size=batch_size,
+        max_iter=int(max_iter),
+        learning_rate=float(params["learning_rate_init"]),
+        weight_decay=float(params["weight_decay"]),
+        patience=params["n_iter_no_change"] if params["early_stopping"] else None,
+        seed=seed,
+        device=_core.runtime.resolve_device(params["device"]),
+        scaling=_scaling(params["input_scaling"], model.network.input_shape[0]),
+    )
+
+
+def noise_injected(params, input_shape, batch_size):
+    """Return the model of ``NoiseInjectedDIM``.
+
+    Parameters
+    ----------
+    params : dict
+    input_shape : tuple of int
+        Shape of one row: (n_features,), or (channels, height, width).
+    batch_size : int
+
+    Returns
+    -------
+    model : ModelSpec
+
+    Raises
+    ------
+    ValueError
+        If parameters do not fit the data or each other.
+    """
+    Law(params["output_distribution"]).check_copies()
+    network, pairs = _network(params, input_shape), _pairs(params, input_shape)
+    noise_scale = _noise_scale(params, batch_size, network.is_image, pairs.has_pairs)
+    channel = _core.channels.CHANNELS[params["noise_distribution"]](noise_scale)
+    # Of tables with pairs, only what the receiver sees is whitened: directions that the
+    # views have nearly erased stay small.
+    of_noisy_code = pairs.has_pairs and not network.is_image
+    model = _core.config.ModelSpec(
+        network=replace(
+            network,
+            shrinkage=channel.noise_share if of_noisy_code else None,
+            # Without pairs, norms of training rows say too little of those of others.
+            shrinks_norms=pairs.has_pairs,
+        ),
+        pairs=pairs,
+        noise_distribution=params["noise_distribution"],
+        noise_scale=noise_scale,
+        critic=params["critic"],
+        bound=params["objective"],
+        agreement_weight=_agreement_weight(params, network.is_image, pairs.has_pairs),
+        sliced_weight=_sliced_weight(params, network.is_image, batch_size),
+        n_noise_draws=_N_NOISE_DRAWS_BESIDE_CONV if network.encoder == "conv" else 1,
+    )
+    _check_agreement(model)
+    return model
+
+
+def deep_infomax(params, input_shape):
+    """Return the model of ``DeepInfoMax``; parameters as of ``noise_injected``."""
+    network = _network(params, input_shape)
+    if not (params["global_weight"] or params["local_weight"]):
+        raise ValueError(
+            "DeepInfoMax needs information to maximise. Got global_weight=0 and "
+            "local_weight=0; set one of them above 0."
+        )
+    return _core.config.ModelSpec(
+        network=replace(network, normalizes=False),
+        pairs=_pairs(params, input_shape),
+        noise_distribution=params["prior"],
+        bound=params["objective"],
+        global_weight=float(params["global_weight"]),
+        local_weight=float(params["local_weight"]),
+        prior_weight=float(params["prior_weight"]),
+        feature_critic=params["critic"],
+    )
+
+
+def _noise_scale(params, batch_size, is_image, has_pairs):
+    """Return the scale of the noise.
+
+    "auto" gives the channel the capacity ln(batch_size), or half of it for tables
+    without pairs under normal noise: there every detail of a row tells it from others,
+    and wider noise keeps only those that carry over to held-out rows.
+    """
+    if params["noise_scale"] != "auto":
+        return float(params["noise_scale"])
+    name = params["noise_distribution"]
+    share = 1.0 if is_image or has_pairs or name != "normal" else 0.5
+    channel = _core.channels.CHANNELS[name]
+    channel = channel.for_batch(batch_size, params["n_components"], share)
+    widest = _WIDEST_NOISE_OF_IMAGES if is_image else math.inf
+    return min(channel.noise_scale, widest)
+
+
+def _agreement_weight(params, is_image, has_pairs):
+    """Return the share of the Barber-Agakov bound.
+
+    "auto" is 16 / n_components, from 0.25 to 0.95, for images with pairs and
+    ``critic="channel"``; otherwise 0.
+    """
+    if params["agreement_weight"] != "auto":
+        return float(params["agreement_weight"])
+    if not (is_image and has_pairs and params["critic"] == "channel"):
+        return 0.0
+    return min(0.95, 16 / _n_components_for_weights(params))
+
+
+def _sliced_weight(params, is_image, batch_size):
+    """Return the weight of the sliced divergence.
+
+    "auto" is 0 for tables.  For images of d components in batches of B rows it is
+    ``32 sqrt(d) min(1, B / 512)^3``, with d from 16 to 64, but at least 48 (or 96
+    B / 512 in batches of fewer than 256 rows): the smaller the batch, the more of the
+    divergence is chance.
+    """
+    if params["sliced_weight"] != "auto":
+        return float(params["sliced_weight"])
+    if not is_image:
+        return 0.0
+    fullness = min(1, batch_size / 512)
+    many = 32 * math.sqrt(_n_components_for_weights(params)) * fullness**3
+    return max(48 * min(1, 2 * fullness), many)
+
+
+def _n_components_for_weights(params):
+    """Return the number of components that weights for images follow: 16 to 64."""
+    return min(max(params["n_components"], 16), 64)
+
+
+def _check_agreement(model):
+    """Raise ValueError if agreement of views has weight and cannot be measured."""
+    if not model.agreement_weight:
+        return
+    if not model.pairs.has_pairs:
+        raise ValueError(
+            "agreement_weight above 0 needs views or supervised=True. Got views=None "
+            "instead; pass views, or set agreement_weight=0."
+        )
+    if model.critic != "channel":
+        raise ValueError(
+            f"agreement_weight above 0 needs critic='channel'. Got {model.critic!r} "
+            f"instead; use that critic, or set agreement_weight=0."
+        )
+
+
+def _check_decay(params):
+    """Raise ValueError if one step would shrink the weights to less than nothing."""
+    rate, decay = params["learning_rate_init"], params["weight_decay"]
+    if float(rate) * float(decay) <= 1:
+        return
+    culprit = "learning_rate_init" if rate > decay else "weight_decay"
+    raise ValueError(
+        f"learning_rate_init times weight_decay, the share by which a step shrinks the "
+        f"weights, must be at most 1. Got {rate!r} times {decay!r} instead; lower "
+        f"{culprit!r}."
+    )
+
+
+def _scaling(input_scaling, n):
+    """Return mean and scale of n columns or channels, or None for those of the data."""
+    if isinstance(input_scaling, str):
+        return None
+    try:
+        mean, scale = (
+            np.broadcast_to(np.asarray(part, dtype=float), n).copy()
+            for part in input_scaling
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The 'input_scaling' parameter must hold mean and scale, numbers or "
+            f"arrays of {n} numbers. Got {input_scaling!r} instead."
+        ) from error
+    with np.errstate(over="ignore"):
+        inverse = 1 / np.where(scale == 0, 1, scale)
+    if not np.isfinite([mean, scale, inverse]).all() or (scale < 0).any():
+        raise ValueError(
+            f"The 'input_scaling' parameter must hold finite numbers, and scales of 0 "
+            f"or well above. Got {input_scaling!r} instead."
+        )
+    return mean, scale
+
+
+def _pairs(params, input_shape):
+    """Return how pairs are made of rows of this shape."""
+    views = params["views"]
+    if not isinstance(views, Views):
+        views = Views(views)
+    views._validate_params()
+    is_image = len(input_shape) > 1
+    steps = views.augmentations
+    if isinstance(steps, str) and steps == "auto":
+        steps = _default_augmentations(input_shape)
+    if steps is None or isinstance(steps, str) or callable(steps):
+        steps = [] if steps is None else [steps]
+    for step in steps:
+        if not callable(step):
+            _check_augmentation(step, views.strength, is_image)
+    strength = views.strength
+    return _core.config.PairSpec(
+        augmentations=tuple(steps),
+        strength=None if strength == "auto" else float(strength),
+        sides=views.sides,
+        n_views=int(views.n_views),
+        n_neighbors=int(views.n_neighbors),
+        by_class=bool(params["supervised"]),
+    )
+
+
+def _default_augmentations(input_shape):
+    if len(input_shape) == 1:
+        return ["neighbors"]
+    by_channels = {1: ["affine"], 3: ["crop", "flip", "color"]}
+    by_channels[4] = by_channels[3]
+    return by_channels.get(input_shape[0], ["crop"])
+
+
+def _check_augmentation(step, strength, is_image):
+    """Raise ValueError if a named augmentation is not for such data, or too strong."""
+    kinds = _core.augmentations.AUGMENTATIONS
+    fitting = sorted(n for n, kind in kinds.items() if kind.for_images == is_image)
+    if step not in fitting:
+        raise ValueError(
+            f"The 'views' parameter must hold functions or names among {fitting} for "
+            f"{'images' if is_image else 'a table'}. Got {step!r} instead."
+        )
+    if strength != "auto" and strength > kinds[step].largest_strength:
+        raise ValueError(
+            f"The 'strength' of Views is a share for {step!r}, at most "
+            f"{kinds[step].largest_strength:g}. Got {strength!r} instead."
+        )
+
+
+def _network(params, input_shape):
+    """Return the network, its normalisation aside."""
+    is_image, encoder = len(input_shape) > 1, params["encoder"]
+    if isinstance(encoder, str) and encoder == "auto":
+        encoder = "conv" if is_image else "mlp"
+    if isinstance(encoder, str) and encoder == "conv" and not is_image:
+        raise ValueError(
+            "encoder='conv' needs images. Got rows of a table instead; pass a 4-D "
+            "array or set 'image_shape'."
+        )
+    if params["output_layer"] == "features" and encoder == "mlp":
+        raise ValueError(
+            "output_layer='features' needs encoder='conv', whose features are maps of "
+            "an image, or one of your own. Got 'mlp' instead, whose features are its "
+            "inputs; use output_layer='hidden'."
+        )
+    is_own = not isinstance(encoder, str)
+    return _core.config.NetworkSpec(
+        encoder=encoder,
+        sizes=() if is_own else _sizes(params["hidden_layer_sizes"], encoder),
+        input_shape=input_shape,
+        n_components=int(params["n_components"]),
+        output_layer=params["output_layer"],
+    )
+
+
+def _sizes(asked, encoder):
+    """Return the widths of the hidden layers of a built-in encoder."""
+    if isinstance(asked, str):
+        return _core.encoders.SIZES.get(encoder, ())
+    sizes = tuple(np.atleast_1d(np.asarray(asked, dtype=object)).tolist())
+    if not all(map(is_count, sizes)):
+        raise ValueError(
+            f"The 'hidden_layer_sizes' parameter must hold integers above 0. Got "
+            f"{asked!r} instead."
+        )
+    return sizes
+
+
+def with_encoder(model, encoder):
+    """Return a model with this encoder, if that is a user's."""
+    if isinstance(encoder, str):
+        return model
+    return replace(model, network=replace(model.network, encoder=encoder))
+
+
+# Fields of the configuration, by the parameter that sets them where the name differs.
+_PARAMETERS = {
+    "sizes": "hidden_layer_sizes",
+    "augmentations": "views",
+    "strength": "views",
+    "sides": "views",
+    "n_views": "views",
+    "n_neighbors": "views",
+    "by_class": "supervised",
+    "bound": "objective",
+}
+# Fields that follow from others.
+_DERIVED = {"shrinks_norms", "n_noise_draws", "shrinkage", "normalizes"}
+
+
+def differences(asked, fitted, names=()):
+    """Return the names of the parameters by which two models differ, sorted.
+
+    Parameters
+    ----------
+    asked, fitted : ModelSpec
+    names : dict of str to str
+        Names of parameters by field, beside those that all estimators share.
+
+    Returns
+    -------
+    names : list of str
+    """
+    names = _PARAMETERS | dict(names)
+    different = _differing(asked, fitted) - {"network", "pairs"}
+    different |= _differing(asked.network, fitted.network)
+    different |= _differing(asked.pairs, fitted.pairs)
+    return sorted({names.get(name, name) for name in different - _DERIVED})
+
+
+def _differing(one, other):
+    """Return the fields in which two of a dataclass differ by more than rounding."""
+    pairs = (
+        (f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one)
+    )
+    return {name for name, a, b in pairs if a != b and not _is_close(a, b)}
+
+
+def _is_close(a, b):
+    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b)
