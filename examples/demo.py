@@ -216,7 +216,7 @@ def main():
     path = parser.parse_args().json
     figure, axes = plt.subplots(3, 3, figsize=(11, 10), layout="constrained")
     results = []
-    NoiseInjectedDIM(max_iter=1).fit(np.eye(5))  # loads torch, which is not to count
+    NoiseInjectedDIM(max_iter=1).fit(np.eye(5))  # imports torch before timing starts
     for column, case in zip(axes.T, cases(), strict=True):
         results.append(run(case, column))
         show(results[-1])
