@@ -1,9 +1,9 @@
 """Compare the false-alarm rate of a detector with the rate that was chosen.
 
 ``python examples/outliers.py --picture FILE`` uses the breast cancer data that
-scikit-learn ships.  It splits the benign rows 40 times and fits a detector to two thirds
-of them.  It counts how many of the other benign rows, and of the malignant rows, are
-flagged.
+scikit-learn ships.  It splits the benign rows 40 times and fits a detector to two
+thirds of them.  It counts how many of the other benign rows, and of the malignant rows,
+are flagged.
 """
 
 import argparse
