@@ -218,7 +218,7 @@ def main():
     import matplotlib.pyplot as plt
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the numbers to FILE")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     path = parser.parse_args().json
     figure, axes = plt.subplots(3, 3, figsize=(11, 10), layout="constrained")
     results = []
