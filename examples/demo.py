@@ -1,6 +1,6 @@
 """Learn features that follow N(0, I) on data that scikit-learn ships; draw a picture.
 
-Run with ``make demo``.  Every number is of rows that were not seen in training.
+Run with ``make demo``.  Every number is measured on held-out rows.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PICTURE = "demo.png"
 
 @dataclass
 class Case:
-    """A data set, how to see it as rows, and the class that plays the outlier."""
+    """A data set, and the class whose rows serve as outliers."""
 
     name: str
     X: np.ndarray
@@ -41,7 +41,7 @@ class Case:
 
 
 def cases():
-    """Return the three data sets."""
+    """Return the three data sets, as a list of ``Case``."""
     digits, cancer = load_digits(), load_breast_cancer()
     images = digits.images[..., None].astype(np.uint8)
     return [
@@ -52,23 +52,26 @@ def cases():
 
 
 def flat(X):
-    """See images as rows."""
+    """Return images as flat rows of floats."""
     return X.reshape(len(X), -1).astype(float)
 
 
 def rows():
-    """Return inputs as scaled rows."""
+    """Return a pipeline that flattens inputs and standardises their columns."""
     return make_pipeline(FunctionTransformer(flat), Scaler())
 
 
 def times_floor(codes):
-    """Return the distance to N(0, I) as a multiple of a true sample's."""
+    """Return the sliced Wasserstein distance to N(0, I), divided by its sample floor.
+
+    The floor is the distance of a true sample of the same size, so 1 is perfect.
+    """
     floor = sample_floor(sliced_wasserstein_distance, *codes.shape)
     return sliced_wasserstein_distance(codes) / floor
 
 
 def matches(dim, train, test):
-    """Return distances to N(0, I): ours and those of what one would use instead."""
+    """Return distances of test codes to N(0, I), of skdim and of alternatives."""
     n_quantiles = min(1000, len(train))
     others = {
         "StandardScaler": Scaler(),
@@ -89,7 +92,7 @@ def matches(dim, train, test):
 
 
 def accuracies(dim, X, X_test, y, y_test):
-    """Return the accuracy of logistic regression on rows, codes and both."""
+    """Return the accuracy of logistic regression on inputs, codes and both."""
     scaled = rows().fit(X)
     inputs = {
         "inputs": (scaled.transform(X), scaled.transform(X_test)),
@@ -103,7 +106,10 @@ def accuracies(dim, X, X_test, y, y_test):
 
 
 def outlier_aurocs(case):
-    """Return how well isolation forest ranks the outlier class, fitted without it."""
+    """Return the AUROC of isolation forest on inputs and on codes.
+
+    It is fitted without the outlier class and judged on held-out rows of all classes.
+    """
     normal = case.y != case.outlier
     X, X_test = train_test_split(case.X[normal], test_size=0.4, random_state=0)
     X_test = np.concatenate([X_test, case.X[~normal]])
@@ -119,7 +125,7 @@ def outlier_aurocs(case):
 
 
 def draw_codes(axes, codes):
-    """Draw two components under circles that hold 39 % and 86 % of N(0, I)."""
+    """Draw two components, and circles that contain 39 % and 86 % of N(0, I)."""
     axes.plot(*codes[:, :2].T, ".", ms=3, alpha=0.6)
     angle = np.linspace(0, 2 * np.pi, 100)
     for radius in (1, 2):
@@ -134,7 +140,7 @@ def draw_codes(axes, codes):
 
 
 def draw_slices(axes, codes):
-    """Draw quantiles along random directions against those of N(0, 1)."""
+    """Draw the quantiles of 30 random slices against those of N(0, 1)."""
     directions = np.random.default_rng(0).normal(size=(codes.shape[1], 30))
     slices = np.sort(codes @ (directions / np.linalg.norm(directions, axis=0)), axis=0)
     expected = stats.norm.ppf((np.arange(len(codes)) + 0.5) / len(codes))
@@ -146,7 +152,7 @@ def draw_slices(axes, codes):
 
 
 def draw_information(axes, dim, held_out):
-    """Draw the training curve under its ceiling."""
+    """Draw the information in training, and the capacity."""
     width = max(1, dim.n_iter_ // 25)
     mean = np.convolve(dim.information_curve_, np.ones(width) / width, "valid")
     axes.plot(np.arange(len(mean)) + width, mean, label=f"training, {width} epochs")
@@ -157,7 +163,7 @@ def draw_information(axes, dim, held_out):
 
 
 def run(case, column):
-    """Fit, judge and draw one case; return its numbers."""
+    """Fit, evaluate and draw one case; return its numbers."""
     train, test, y, y_test = train_test_split(
         case.X, case.y, test_size=0.4, random_state=0, stratify=case.y
     )
@@ -205,18 +211,18 @@ def show(numbers):
 
 
 def main():
-    """Run all cases; print the tables and write the picture."""
+    """Run all cases; print the numbers and write the picture."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     path = parser.parse_args().json
     figure, axes = plt.subplots(3, 3, figsize=(11, 10), layout="constrained")
     results = []
-    NoiseInjectedDIM(max_iter=1).fit(np.eye(5))  # loads torch, which is not to count
+    NoiseInjectedDIM(max_iter=1).fit(np.eye(5))  # imports torch before timing starts
     for column, case in zip(axes.T, cases(), strict=True):
         results.append(run(case, column))
         show(results[-1])

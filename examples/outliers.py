@@ -1,8 +1,9 @@
-"""False alarms chosen against false alarms raised, on data that scikit-learn ships.
+"""Compare the false-alarm rate of a detector with the rate that was chosen.
 
-``python examples/outliers.py --picture FILE`` splits the benign rows of the breast
-cancer data 40 times, fits a detector to two thirds of them, and counts what it says of
-the rest.
+``python examples/outliers.py --picture FILE`` uses the breast cancer data that
+scikit-learn ships.  It splits the benign rows 40 times and fits a detector to two
+thirds of them.  It counts how many of the other benign rows, and of the malignant rows,
+are flagged.
 """
 
 import argparse
@@ -21,32 +22,37 @@ RATES = np.arange(0.01, 0.205, 0.005)
 
 
 def chi_square(train, *others):
-    """Return p-values of Mahalanobis distances, if rows were normal."""
+    """Return chi-square p-values of Mahalanobis distances, one array for each sample.
+
+    They are exact if the rows are jointly normal with the estimated covariance.
+    """
     scaler = StandardScaler().fit(train)
     model = LedoitWolf().fit(scaler.transform(train))
     distances = (model.mahalanobis(scaler.transform(rows)) for rows in others)
     return [stats.chi2.sf(distance, train.shape[1]) for distance in distances]
 
 
-def ours(train, *others, rng):
-    """Return conformal p-values, and those by the law of the codes."""
+def conformal(train, *others, rng):
+    """Return the p-values of a fitted detector, one array for each sample."""
     detector = InfoMaxOutlierDetector(random_state=rng).fit(train)
-    return {
-        name: [detector.p_values(rows, method=name) for rows in others]
-        for name in ("conformal", "law")
-    }
+    return [detector.p_values(rows) for rows in others]
 
 
 def measure():
-    """Return p-values of benign and of malignant rows by method, a row a split."""
+    """Return the p-values of benign and of malignant rows for each method.
+
+    Each array has shape (N_SPLITS, number of rows).
+    """
     X, y = load_breast_cancer(return_X_y=True)
     found = {}
     rng = np.random.RandomState(0)
     for _ in range(N_SPLITS):
         train, test = train_test_split(X[y == 1], test_size=1 / 3, random_state=rng)
-        of = ours(train, test, X[y == 0], rng=rng)
-        of["chi-square of Mahalanobis distances"] = chi_square(train, test, X[y == 0])
-        for name, pair in of.items():
+        pairs = {
+            "conformal": conformal(train, test, X[y == 0], rng=rng),
+            "chi-square of Mahalanobis distances": chi_square(train, test, X[y == 0]),
+        }
+        for name, pair in pairs.items():
             found.setdefault(name, []).append(pair)
     return {
         name: [np.array(p) for p in zip(*pairs, strict=True)]
@@ -55,12 +61,12 @@ def measure():
 
 
 def flagged(p):
-    """Return the share of p-values at or below each rate, a row a split."""
+    """Return the share of p-values at or below each rate; one row for each split."""
     return (p[..., None] <= RATES).mean(1)
 
 
 def draw(found, path):
-    """Draw how many benign and malignant rows are flagged at each chosen rate."""
+    """Draw the share of benign and of malignant rows flagged at each chosen rate."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -80,7 +86,7 @@ def draw(found, path):
 
 
 def main():
-    """Measure, print and draw."""
+    """Measure and print the shares, and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--picture", default="outliers.png")
     args = parser.parse_args()
