@@ -75,7 +75,8 @@ class NameIn(StrOptions):
     """
 
     def __init__(self, module, registry, *words):
-        # Not the base class's, which would ask for the names, and import torch.
+        # Not that of Options, which would ask for the names, and import torch.
+        super(_param_validation.Options, self).__init__()
         self.type, self.deprecated = str, set()
         self._module, self._registry, self._words = module, registry, set(words)
 
