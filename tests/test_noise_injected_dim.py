@@ -425,7 +425,9 @@ def test_divergence_is_an_error_and_leaves_a_fitted_estimator(digit_rows):
     codes = dim.transform(test)
     for views in ("auto", None):  # without and with whitening
         with pytest.raises(ValueError, match="Training diverged"):
-            dim.set_params(learning_rate_init=1e30, weight_decay=0, views=views).fit(train)
+            dim.set_params(learning_rate_init=1e30, weight_decay=0, views=views).fit(
+                train
+            )
     np.testing.assert_array_equal(dim.transform(test), codes)
 
 
@@ -552,9 +554,7 @@ def test_parameters_changed_after_fit_do_not_change_the_fitted_model(cancer):
 
 
 @pytest.mark.parametrize("noise", ["normal", "uniform"])
-@pytest.mark.parametrize(
-    "distribution", ["normal", "uniform", stats.expon(scale=2)]
-)
+@pytest.mark.parametrize("distribution", ["normal", "uniform", stats.expon(scale=2)])
 def test_any_distribution_is_reached_from_any_noise(digit_rows, distribution, noise):
     train, test = digit_rows
     dim = NoiseInjectedDIM(2, noise_distribution=noise, views=None, random_state=0)
