@@ -123,10 +123,9 @@ class BaseInfoMax(
     def _model_spec(self, input_shape, batch_size):
         """Return the model that the parameters ask for, for rows of this shape."""
 
-    @property
     @abstractmethod
     def _distribution(self):
-        """Distribution that the codes are to follow."""
+        """Return the distribution that the codes are to follow."""
 
     def _doubts(self, result):
         """Return messages that warn of the result of a ``fit``, if there are any."""
@@ -377,7 +376,7 @@ channels) or (n_samples, channels, height, width)
         """
         is_code = config.model.network.output_layer == "code"
         new = {
-            "output_distribution_": self._distribution if is_code else None,
+            "output_distribution_": self._distribution() if is_code else None,
             "batch_size_": config.batch_size,
             "information_": result.information,
             "information_curve_": result.information_curve,

@@ -294,7 +294,6 @@ class DeepInfoMax(BaseInfoMax):
         "feature_critic": "critic",
     }
 
-    @property
     def _distribution(self):
         return _core.channels.CHANNELS[self.prior].distribution
 
