@@ -45,7 +45,7 @@ def test_some_examples(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "n_examples"), [("tables", 1200), ("images", 800)])
+@pytest.mark.parametrize(("kind", "n_examples"), [("tables", 700), ("images", 500)])
 def test_many_examples(kind, n_examples):
     counts = outcomes(STRATEGIES[kind], n_examples)
     # Else little would be tried of what comes after validation.
