@@ -184,24 +184,26 @@ def test_a_copy_gives_identical_output(estimator, copied):
     np.testing.assert_array_equal(outputs(copied(fitted)), outputs(fitted))
 
 
-@everyone
-def test_html_shows_parameters_and_fitted_attributes_without_side_effects(
-    estimator, tmp_path
-):
-    fitted = seeded(estimator).fit(X, y)
-    before = pickle.dumps(fitted)
-    shown = fitted._repr_html_()
-    assert pickle.dumps(fitted) == before
+def test_html_shows_parameters_and_fitted_attributes_without_side_effects(tmp_path):
     version = tuple(map(int, importlib.metadata.version("scikit-learn").split(".")[:2]))
-    expected = set(fitted.get_params(deep=False)) if version >= (1, 7) else set()
-    if version >= (1, 9):
-        expected |= {n for n in vars(fitted) if n.endswith("_") and n[0] != "_"}
-    assert not {name for name in expected if name not in shown}
-    (tmp_path / "fitted").write_bytes(before)
-    code = f"import pickle, sys; fitted = pickle.load(open({str(tmp_path)!r} + "
-    code += "'/fitted', 'rb')); fitted._repr_html_(); print('torch' in sys.modules)"
+    code = "import pickle, sys\n"
+    for estimator in ESTIMATORS + DETECTORS:
+        fitted = seeded(estimator).fit(X, y)
+        before = pickle.dumps(fitted)
+        shown = fitted._repr_html_()
+        assert pickle.dumps(fitted) == before
+        expected = set(fitted.get_params(deep=False)) if version >= (1, 7) else set()
+        if version >= (1, 9):
+            expected |= {n for n in vars(fitted) if n.endswith("_") and n[0] != "_"}
+        assert not {name for name in expected if name not in shown}
+        path = tmp_path / name_of(estimator)
+        path.write_bytes(before)
+        code += f"pickle.load(open({str(path)!r}, 'rb'))._repr_html_()\n"
+        code += f"print({path.name!r}, 'torch' in sys.modules)\n"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stdout.strip() == "False", run.stderr
+    everyone = [name_of(estimator) for estimator in ESTIMATORS + DETECTORS]
+    lines = [f"{name} False" for name in everyone]
+    assert run.stdout.splitlines() == lines, run.stderr
 
 
 @everyone

@@ -456,13 +456,13 @@ def test_early_stopping_needs_rows():
 
 
 def test_saturated_bound_warns_and_says_what_to_change(cancer):
-    dim = quick(noise_scale=0.01, batch_size=8, max_iter=30, views=None)
+    dim = quick(noise_scale=0.01, batch_size=8, max_iter=20, views=None)
     with pytest.warns(ConvergenceWarning, match="raise 'noise_scale' or 'batch_size'"):
         dim.fit(cancer[0])
 
 
 def test_a_saturated_bound_does_not_matter_where_slices_hold_the_codes(cancer):
-    dim = quick(noise_scale=0.01, batch_size=8, max_iter=30, views=None)
+    dim = quick(noise_scale=0.01, batch_size=8, max_iter=20, views=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dim.set_params(sliced_weight=1.0).fit(cancer[0])
@@ -685,8 +685,9 @@ def test_views_are_what_grid_search_tunes(digit_rows):
         "views__augmentations": ["jitter", "neighbors"],
         "views__strength": [0.2, 0.5],
     }
-    for grid in (grid, {"views": ["jitter", None, Views("marginal", n_views=2)]}):
-        search = GridSearchCV(dim, grid, cv=2, error_score="raise").fit(digit_rows[0])
+    whole = {"views": ["jitter", None, Views("marginal", n_views=2)]}
+    for tuned in (grid, whole):
+        search = GridSearchCV(dim, tuned, cv=2, error_score="raise").fit(digit_rows[0])
         scores = search.cv_results_["mean_test_score"]
         assert np.isfinite(scores).all() and len(set(scores)) == len(scores)
 
@@ -770,7 +771,7 @@ def test_default_views_help_classifiers(digits_by_class):
 @pytest.mark.parametrize("noise", ["normal", "uniform"])
 def test_sliced_weight_brings_the_slices_closer(digit_images, noise):
     def gap(weight):
-        dim = quick(n_components=8, max_iter=20, sliced_weight=weight)
+        dim = quick(n_components=8, max_iter=10, sliced_weight=weight)
         dim.set_params(noise_distribution=noise, agreement_weight=0.0)
         return dim.fit(digit_images[0]).match_curve_[-1]
 

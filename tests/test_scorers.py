@@ -104,7 +104,7 @@ def test_a_new_component_pays_and_a_copy_costs():
 
 
 def test_binary_codes_are_worse_than_normal_ones():
-    # Wide noise hides a wrong law from the information, not from the divergence.
+    # Wide noise hides a wrong distribution from the information alone.
     Z = np.random.default_rng(0).normal(size=(1000, 2))
     gap = metrics.reference_information(Z) - metrics.reference_information(np.sign(Z))
     assert abs(gap) < 0.1
@@ -112,7 +112,7 @@ def test_binary_codes_are_worse_than_normal_ones():
 
 
 def test_share_is_won_by_wide_noise_though_codes_are_binary():
-    # What the documentation warns of: at wide noise the law does not matter.
+    # What the documentation warns of: at wide noise the distribution does not matter.
     Z = np.sign(np.random.default_rng(0).normal(size=(1500, 4)))
     share = {
         noise: metrics.reference_information(Z, reference_noise=noise)
@@ -122,11 +122,11 @@ def test_share_is_won_by_wide_noise_though_codes_are_binary():
     assert share[0.3] < 0.6 < 0.9 < share[3.0]
 
 
-@pytest.mark.parametrize("law", ["normal", "uniform"])
-def test_match_of_true_samples_is_about_minus_one(law):
-    draw = getattr(np.random.default_rng(0), law)
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_match_of_true_samples_is_about_minus_one(distribution):
+    draw = getattr(np.random.default_rng(0), distribution)
     samples = [draw(size=(500, 3)) for _ in range(5)]
-    matches = [metrics.match_score(Codes(law), Z) for Z in samples]
+    matches = [metrics.match_score(Codes(distribution), Z) for Z in samples]
     assert np.mean(matches) == pytest.approx(-1, abs=0.25)
 
 
@@ -157,13 +157,15 @@ def test_narrow_noise_does_not_win_the_share_whatever_the_objective(objective, c
 
 
 @pytest.mark.parametrize("scorer", SCORERS[1:])
-def test_the_law_is_the_fitted_one_and_the_hidden_layer_has_none(scorer, cancer):
+def test_the_distribution_is_the_fitted_one_and_the_hidden_layer_has_none(
+    scorer, cancer
+):
     train, test = cancer
     dim = NoiseInjectedDIM(2, max_iter=3, random_state=0).fit(train)
     before = scorer(dim, test)
     assert scorer(dim.set_params(output_distribution="uniform"), test) == before
     dim.set_params(output_layer="hidden").fit(train)
-    with pytest.raises(ValueError, match="follows no law"):
+    with pytest.raises(ValueError, match="follows no"):
         scorer(dim, test)
 
 

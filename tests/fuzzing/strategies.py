@@ -27,12 +27,12 @@ from .inputs import (
 )
 from .own_code import (
     COUNT_CODES,
-    ENCODER_CODES,
     DISTRIBUTION_CODES,
+    ENCODER_CODES,
     REAL_CODES,
     VIEW_CODES,
-    WRONG_ENCODER_CODES,
     WRONG_DISTRIBUTION_CODES,
+    WRONG_ENCODER_CODES,
     WRONG_VIEW_CODES,
     Code,
     built,
