@@ -535,7 +535,7 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _representation(self, rows):
-        """Return the layer below the code of rows or images, not standardised."""
+        """Return standardised rows and their features, as in ``_core.inference``."""
         rows = _as_core_rows(rows, self._fitted_row_shape)
         with self._restored(rows) as (model, device):
             return _core.inference.representation(model, rows, device)
