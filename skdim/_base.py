@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import _core
 from ._persistence import Stamped
 from ._sklearn import CALLBACK_STATE, HAS_CALLBACKS, CallbackSupportMixin
-from ._utils.distributions import Law
+from ._utils.distributions import Distribution
 from ._validation import check_labels, check_rows, native, returned
 
 __all__ = ["BaseInfoMax", "unchanged_on_error"]
@@ -82,7 +82,7 @@ channels) or (n_samples, channels, height, width)
             outputs = transform(model, rows, device, getattr(rows, "device", "cpu"))
         if self.output_distribution_ is None:  # for a layer below the code
             return returned(outputs, X)
-        law = Law(self.output_distribution_)
+        law = Distribution(self.output_distribution_)
         if law.name == "normal":
             return returned(outputs, X)
         outputs = outputs.cpu().numpy()

@@ -6,7 +6,7 @@ from numbers import Real
 
 from ._parameters import CommonParameters, common_constraints, not_negative
 from ._sklearn import Constraints, HasMethods, Interval, StrOptions
-from ._utils.distributions import LAWS, Law
+from ._utils.distributions import DISTRIBUTIONS, Distribution
 
 __all__ = ["NoiseInjectedDIM"]
 
@@ -29,7 +29,7 @@ def _constraints():
 
     auto = StrOptions({"auto"})
     return common_constraints() | {
-        "output_distribution": [StrOptions(set(LAWS)), HasMethods("cdf")],
+        "output_distribution": [StrOptions(set(DISTRIBUTIONS)), HasMethods("cdf")],
         "noise_distribution": [StrOptions({"auto", *CHANNELS})],
         "noise_scale": [auto, Interval(Real, 1e-6, 1e6, closed="both")],
         "objective": [StrOptions(set(BOUNDS))],
@@ -435,7 +435,7 @@ default="normal"
         """Return the distribution of the noise and its scale."""
         from ._core.channels import CHANNELS
 
-        Law(self.output_distribution).check_copies()  # raises if it is none
+        Distribution(self.output_distribution).check_copies()  # raises if it is none
         name, law = self.noise_distribution, self.output_distribution
         if name == "auto":
             box = CHANNELS["uniform"].for_batch(batch_size, self.n_components)

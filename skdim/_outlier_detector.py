@@ -16,7 +16,7 @@ from ._novelty import Columns, Novelty, Scaling
 from ._parameters import BATCH_SIZE
 from ._persistence import Stamped
 from ._sklearn import HasMethods, Interval, fit_context
-from ._utils.distributions import Law
+from ._utils.distributions import Distribution
 from ._validation import check_rows, native
 
 __all__ = ["InfoMaxOutlierDetector", "default"]
@@ -390,5 +390,6 @@ def _by_law(estimator, rows):
             f"output_layer={estimator.output_layer!r}; use output_layer='code', or "
             f"method='conformal'."
         )
-    z = Law(law).to_normal(np.asarray(estimator.transform(rows)))  # no data frame
+    codes = np.asarray(estimator.transform(rows))  # no data frame
+    z = Distribution(law).to_normal(codes)
     return stats.chi2.sf((z**2).sum(1), z.shape[1])
