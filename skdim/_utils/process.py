@@ -1,4 +1,7 @@
-"""The process we run in: its forks and interrupts; torch-free, as forks come first."""
+"""State of the running process: whether it was forked, and Ctrl-C.
+
+This module does not import torch, because it must be loaded before a fork to notice it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _IMPORTING_PROCESS = os.getpid()
 
 
 def _began_by_fork() -> bool:
-    """Return whether this is a forked child that found torch already imported."""
+    """Return whether this process was forked from one that had imported torch."""
     if multiprocessing.parent_process() is None or "torch" not in sys.modules:
         return False
     method = getattr(multiprocessing.current_process(), "_start_method", None)
@@ -27,10 +30,11 @@ _BEGAN_BY_FORK = _began_by_fork()
 
 
 def is_forked() -> bool:
-    """Return whether torch's threads may have been left behind by a fork.
+    """Return whether this process may lack the threads that torch relies on.
 
-    This process was forked from the one that imported skdim, or imported it after a
-    fork from one that had imported torch.
+    A forked child inherits torch's thread pool without its threads, so parallel code
+    in it would wait for ever.  This is True if the process was forked after skdim was
+    imported, or was forked from a process that had imported torch.
     """
     return _BEGAN_BY_FORK or os.getpid() != _IMPORTING_PROCESS
 
