@@ -2,7 +2,7 @@
 
 A file of results is JSON.  It holds the command and the versions that made it, the
 names of the columns, and one row of values a line.  A value that a row lacks is null,
-or cut off where it is the last one.
+or is cut off at the end of the line.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def machine():
 def compact(content, rows):
     """Return a file of results as text: columns, and one row of values a line."""
     columns = list(dict.fromkeys(itertools.chain(*rows)))
-    # Values that many rows lack stand last, where they can be cut off.
+    # Columns that many rows lack come last, where they are cut off.
     columns.sort(key=lambda column: sum(column not in row for row in rows))
     head = rounded({**content, "columns": columns})
     entries = [f" {json.dumps(k)}: {json.dumps(v)}" for k, v in head.items()]
@@ -116,13 +116,13 @@ def _values(row, columns):
     return values
 
 
-def rounded(value):
-    """Return a value, or all those of a list or dictionary, with few digits."""
+def rounded(value, digits=DIGITS):
+    """Return a number, or those in a list or dictionary, with significant digits."""
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        return [rounded(item, digits) for item in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def load(name):
@@ -139,7 +139,7 @@ def load(name):
 
 
 def stored(name):
-    """Return the rows on file, none if there is no file: a run goes on from them."""
+    """Return the rows of a file of results, from which a run continues, or none."""
     return load(name)["rows"] if (RESULTS / f"{name}.json").exists() else []
 
 
@@ -152,5 +152,5 @@ def grouped(rows, *keys):
 
 
 def shown(row):
-    """Return a row of results as text to print, with few digits."""
-    return str(rounded(row))
+    """Return a row of results as text to print, with four significant digits."""
+    return str(rounded(row, 4))

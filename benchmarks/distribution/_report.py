@@ -19,7 +19,7 @@ def match():
     for distribution, floor in results["floors"].items():
         values = f"{floor['KS']:.4f}", f"{floor['SW2']:.3f}"
         rows.append([distribution, "*true sample*", "", *values, "", ""])
-    header = ["law", "critic", "held out from", *MATCH, "capacity"]
+    header = ["distribution", "critic", "held out from", *MATCH, "capacity"]
     drift = f"Drift of the test file: {results['drift']:.3f} (a sample: 0.011)."
     return paragraphs(table(header, rows), drift, how(results))
 
@@ -32,7 +32,7 @@ def claims():
         [*key, f"{group[0]['capacity']:.2f}", *spreads(group, CLAIMS)]
         for key, group in groups.items()
     ]
-    header = ["law", "d", "noise_scale", "capacity", *CLAIMS]
+    header = ["distribution", "d", "noise_scale", "capacity", *CLAIMS]
     return paragraphs(table(header, rows), how(results))
 
 
@@ -60,8 +60,10 @@ def demo():
         rows.append([row["name"], information, *distances, *accuracies, seconds])
     methods = results["rows"][0]["distance"]
     header = ["data", "information", *methods, "LR: inputs", "codes", "both", "fit, s"]
-    text = "Distance of held-out codes to N(0, I) as a multiple of a true sample's "
-    text += "(1 is perfect), and accuracy of logistic regression:"
+    text = (
+        "Distance of held-out codes to N(0, I) as a multiple of that of a true sample "
+        "(1 is perfect), and accuracy of logistic regression:"
+    )
     return paragraphs(text, table(header, rows), how(results))
 
 

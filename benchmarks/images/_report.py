@@ -40,7 +40,7 @@ def images():
     for (data, n_components, steps), rows in cases.items():
         parts.append(
             f"**{DATA[data]}, {n_components} components, {steps} steps** "
-            f"(a true sample's match: {rows[0]['floor']:.3f})"
+            f"(match of a true sample: {rows[0]['floor']:.3f})"
         )
         parts.append(of_case(rows))
     return paragraphs(*parts, how(results))
@@ -58,14 +58,14 @@ def of_case(rows):
 
 
 def versus():
-    """Return ours beside the best peer of each measure, by means over seeds."""
+    """Return skdim beside the best peer of each measure, by means over seeds."""
     cases, results = on_test_file()
     rows = [
         [f"{DATA[data]}, {n_components}, {steps} steps", *against_peers(of_case)]
         for (data, n_components, steps), of_case in cases.items()
     ]
-    header = ["case", "match, ours / the closest peer's", "all whitened"]
-    header += [*(TITLES[use] for use in USES), "norms, ours"]
+    header = ["case", "match: skdim / closest peer", "match, all whitened"]
+    header += [*(TITLES[use] for use in USES), "norms of skdim"]
     return paragraphs(table(header, rows), how(results, "means"))
 
 
@@ -89,7 +89,7 @@ def mnist():
     """Return the results of all rows of MNIST."""
     results = load("images/mnist")
     rows = results["rows"]
-    floor = f"A true sample's match: {rows[0]['floor']:.3f}."
+    floor = f"Match of a true sample: {rows[0]['floor']:.3f}."
     return paragraphs(table(list(MNIST), [spreads(rows, MNIST)]), floor, how(results))
 
 
@@ -105,7 +105,7 @@ def probes():
         values += ["-"] * (len(names) - len(kept))
         match = f"{np.mean([row['match, floors'] for row in group]):.1f}"
         rows.append([method, *values, f"{widest:.1f}", match])
-    header = ["method", *names, "widest range", "match, floors"]
+    header = ["method", *names, "widest range", "match"]
     return paragraphs(table(header, rows), how(results, "means"))
 
 

@@ -39,7 +39,7 @@ def on_tables(is_one_class=True, more_seeds=False):
 
 
 def name_of(row):
-    """Return the name of a score, with its method unless that is ours."""
+    """Return the name of a score: its method, and which score of it."""
     parts = [row["method"], row["score"]]
     return ", ".join(part for part in parts if part not in ("parts", ""))
 
@@ -65,7 +65,7 @@ def off(seeds, level):
 
 
 def outliers():
-    """Return our detector beside others, one-class."""
+    """Return InfoMaxOutlierDetector beside other detectors, one-class."""
     results, groups = on_tables()
     shown = [*PEERS, DETECTOR, f"{DETECTOR}(calibration_size=0)"]
     lines = [
@@ -98,9 +98,10 @@ def outliers_held():
             line += [off(seeds, level), f"{100 * floor:.2f}" if floor else ""]
         line += [over_tables(seeds, f"found at {a}", 1, 100) for a in LEVELS]
         lines.append(line)
-    header = ["`calibration_size`", "flagged at 1 %: off by, points", "if perfect"]
-    header += ["at 5 %: off by, points", "if perfect"]
-    header += ["outliers found at 1 %: %", "at 5 %: %"]
+    header = ["`calibration_size`"]
+    header += ["flagged at 1 %: off by, points", "perfect p-values"]
+    header += ["at 5 %: off by, points", "perfect p-values"]
+    header += ["outliers found at 1 %, in %", "at 5 %, in %"]
     below = how(results | {"rows": []})  # the first column names the seeds
     return paragraphs(table(header, lines), below)
 

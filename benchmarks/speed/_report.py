@@ -27,7 +27,7 @@ def parity():
 
 
 def image_time():
-    """Return the time of each method divided by ours, round by round."""
+    """Return the time of each method divided by that of skdim, round by round."""
     results = load("speed/image_time")
     seconds = {
         (row["method"], row["data"], row["seed"]): row["seconds"]
@@ -48,14 +48,15 @@ def image_time():
 
 
 def memory():
-    """Return memory beyond data on disk, and time."""
+    """Return memory in addition to data on disk, and time."""
     results = load("speed/memory")
     rows = [
         [row["form"], row["views"] or "none", *(f"{row[name]:.0f}" for name in MEMORY)]
         for row in results["rows"]
     ]
     text = (
-        f"Memory beyond {results['data']} of data on disk, and time, sampling included:"
+        f"Memory in addition to {results['data']} of data on disk, and time, which "
+        "includes the sampling of memory:"
     )
     return paragraphs(text, table(["form", "views", *MEMORY], rows), how(results))
 
