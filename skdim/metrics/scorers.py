@@ -25,7 +25,6 @@ __all__ = [
 # All pairs of rows are compared, so this bounds the time.  Its logarithm is the largest
 # information that can be reported.
 _MOST_ROWS = 4096
-_ENTRIES_AT_ONCE = 2**20  # 8 MiB
 
 
 def capacity_share_score(estimator, X, y=None):
@@ -264,35 +263,11 @@ default="normal"
     Z = Z - Z.mean(axis=0)
     Z = Z / max(1.0, np.sqrt(np.mean(Z**2))) / reference_noise
     noises = (rng.normal(size=Z.shape) for _ in range(n_draws))
-    return float(np.mean([_infonce(Z, Z + noise) for noise in noises]))
-
-
-def _infonce(codes, noisy):
-    """Return the InfoNCE bound in nats, with the density of N(0, I) noise as critic.
-
-    Blocks of noisy codes are scored one after the other, so that memory does not grow
-    with the square of the number of rows.
-
-    Parameters
-    ----------
-    codes, noisy : ndarray of shape (n_samples, n_components)
-        Codes, and the same codes after the noise was added.
-    """
-    channel, infonce = _core.channels.NormalChannel(1.0), _core.bounds.infonce
-    from torch import from_numpy
-
-    sandbox = _core.runtime.sandbox
-
-    n_codes, total = len(codes), 0.0
-    n_rows = max(1, _ENTRIES_AT_ONCE // n_codes)
-    with sandbox(gradients=False):
-        codes = from_numpy(codes)
-        for start in range(0, n_codes, n_rows):
-            block = from_numpy(noisy[start : start + n_rows])
-            scores = channel.log_ratio(codes, block, 1.0, 0.0)
-            paired = scores.diagonal(-start)  # column i belongs to row start + i
-            total += len(block) * infonce(scores, paired).item()
-    return total / n_codes
+    infonce = _core.bounds.infonce_of_samples
+    channel = _core.channels.NormalChannel(1.0)
+    return float(
+        np.mean([infonce(channel.log_ratio, Z, Z + noise) for noise in noises])
+    )
 
 
 def _least_divergence(Z):
