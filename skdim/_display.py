@@ -19,26 +19,26 @@ _N_QUANTILES = 100  # evenly spaced, so that the tails are seen
 
 
 class MatchDisplay:
-    """How well codes follow their law, in three panels.
+    """How well codes follow their distribution, in three panels.
 
-    - *slices*: quantiles along random directions less those of N(0, 1), over the band
-      that holds each quantile of a true sample of that size 95 times in 100;
-    - *norms*: a histogram of the norms of rows under the density of the chi
-      distribution that they should have;
-    - *codes*: the first two components, under circles that hold known shares of
-      N(0, I).
+    - *slices*: quantiles of projections on random directions minus those of N(0, 1),
+      and the band that holds each quantile of a true sample of that size with
+      probability 0.95;
+    - *norms*: a histogram of the norms of rows, and the density of the chi distribution
+      that they should have;
+    - *codes*: the first two components, and circles that hold known shares of N(0, I).
 
-    Codes of any law but the normal one are sent to it first, component by component.
+    Codes of any other distribution are mapped to N(0, I) first, component by component.
     Make one with ``from_estimator`` or ``from_codes``.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_components)
-        Codes, sent to the normal law.
+        Codes, mapped to N(0, I).
     slices : ndarray of shape (n_samples, n_projections)
-        Codes along random directions, each sorted.
-    law_name : str, default="normal"
-        Law to name in the picture.
+        Projections of the codes on random directions, each sorted.
+    distribution_name : str, default="normal"
+        Name of the distribution to show in the picture.
 
     Attributes
     ----------
@@ -63,10 +63,10 @@ class MatchDisplay:
     ['slices', 'norms', 'codes']
     """
 
-    def __init__(self, codes, slices, *, law_name="normal"):
+    def __init__(self, codes, slices, *, distribution_name="normal"):
         self.codes = codes
         self.slices = slices
-        self.law_name = law_name
+        self.distribution_name = distribution_name
 
     @classmethod
     def from_estimator(cls, estimator, X, *, n_projections=30, random_state=0, ax=None):
@@ -93,7 +93,7 @@ class MatchDisplay:
         Raises
         ------
         ValueError
-            If the estimator returns its hidden layer, which follows no law.
+            If the estimator returns its hidden layer, which follows no distribution.
         """
         return cls.from_codes(
             estimator.transform(X),
@@ -121,7 +121,7 @@ class MatchDisplay:
             The sample, such as held-out codes; at least two rows.
         output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-            Law of each of the independent components.
+            Distribution of each of the independent components.
         n_projections : int, default=30
             Number of random directions.
         random_state : int, RandomState instance or None, default=0
@@ -139,7 +139,7 @@ default="normal"
         directions = random_directions(codes.shape[1], n_projections, rng)
         slices = np.sort(codes @ directions, axis=0)
         name = Distribution(output_distribution).name or "given"
-        return cls(codes, slices, law_name=name).plot(ax=ax)
+        return cls(codes, slices, distribution_name=name).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw the three panels.
@@ -193,12 +193,12 @@ default="normal"
 
     def _plot_norms(self, axes):
         norms = np.linalg.norm(self.codes, axis=1)
-        law = stats.chi(self.codes.shape[1])
+        chi = stats.chi(self.codes.shape[1])
         label = f"rows, {norm_spread(self.codes):.2f} times its spread"
         axes.hist(norms, bins="auto", density=True, color="C0", alpha=0.5, label=label)
-        grid = np.linspace(law.ppf(1e-4), law.isf(1e-4), 200)
-        label = f"chi law, d = {self.codes.shape[1]}"
-        axes.plot(grid, law.pdf(grid), color="k", label=label)
+        grid = np.linspace(chi.ppf(1e-4), chi.isf(1e-4), 200)
+        label = f"chi distribution, d = {self.codes.shape[1]}"
+        axes.plot(grid, chi.pdf(grid), color="k", label=label)
         axes.set(title="norms", ylabel="density")
         axes.set_xlabel(f"norm of a row{self._unit()}")
         _legend(axes)
@@ -219,7 +219,7 @@ default="normal"
         inside = (np.hypot(*self.codes[:, :2].T) < radius).mean()
         expected = -math.expm1(-(radius**2) / 2)
         white = {"facecolor": "white", "alpha": 0.8, "pad": 1, "lw": 0}
-        text = f"{inside:.0%} inside, law {expected:.0%}"
+        text = f"{inside:.0%} inside, expected {expected:.0%}"
         style = {"ha": "center", "va": "top", "fontsize": "small", "bbox": white}
         axes.text(0, -radius, text, **style)
 
@@ -231,16 +231,16 @@ default="normal"
         _legend(axes)
 
     def _unit(self):
-        return "" if self.law_name == "normal" else ", sent to N(0, 1)"
+        return "" if self.distribution_name == "normal" else ", mapped to N(0, 1)"
 
 
 class InformationDisplay:
-    """How training went: information per epoch under its ceilings.
+    """How training went: information per epoch, and its ceilings.
 
-    Information can rise to the capacity of the channel and, if InfoNCE is the
-    objective, to the logarithm of the batch, which is the most that this bound can
-    report; a curve at the second says that the batch is too small, one far below both
-    that training was too short.  Make one with ``from_estimator``.
+    Information is at most the capacity of the channel and, if InfoNCE is the objective,
+    the logarithm of the batch size.  A curve at the second ceiling says that the batch
+    is too small; a curve far below both says that training was too short.  Make one
+    with ``from_estimator``.
 
     Parameters
     ----------
@@ -249,12 +249,12 @@ class InformationDisplay:
     capacity : float
         Capacity of the channel.
     batch_size : int, default=None
-        Rows per step, if the bound can report no more than their logarithm.
+        Rows per step, if the bound is at most their logarithm.
     validation_information_curve : ndarray of shape (n_iter,), default=None
         Information on held-out rows after each epoch.
     match_curve : ndarray of shape (n_iter,), default=None
-        Mean gap of each epoch to the capacity along random slices, in nats; 0 is
-        perfect.
+        Divergence of random slices of the codes from N(0, 1), for each epoch, in nats;
+        0 is perfect.
 
     Attributes
     ----------
@@ -266,7 +266,7 @@ class InformationDisplay:
 
     See Also
     --------
-    MatchDisplay : How well codes follow their law.
+    MatchDisplay : How well codes follow their distribution.
 
     Examples
     --------
@@ -357,7 +357,7 @@ class InformationDisplay:
             curves.append(
                 _draw_curve(twin, self.match_curve, "C2", "match (right axis)")
             )
-            twin.set(ylabel="gap of a slice (nats)", ylim=(0, None))
+            twin.set(ylabel="divergence of a slice (nats)", ylim=(0, None))
             self.axes_ = np.array([main, twin])
         place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
         main.legend(handles=curves, fontsize="small", ncols=2, **place)

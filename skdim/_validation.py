@@ -1,4 +1,4 @@
-"""What the estimators accept: rows, images, classes, and from where."""
+"""What the estimators accept: tables, images and classes, of any array library."""
 
 import math
 import sys
@@ -38,11 +38,11 @@ def is_count(value):
 
 
 def native(X):
-    """Return X as the core can read it, and the name of the namespace it came from.
+    """Return X as an array that the core can read, and the name of its namespace.
 
-    Tensors of torch stay what and where they are if scikit-learn's array API dispatch
-    is on; otherwise, and in other namespaces, they become NumPy arrays.  Without
-    dispatch there is no name.
+    With scikit-learn's array API dispatch, tensors of torch stay as they are, on their
+    device, and arrays of other namespaces become NumPy arrays.  Without dispatch
+    tensors become NumPy arrays, and the name is None.
     """
     xp, name = namespace(X)
     if _is_tensor(X):
@@ -52,7 +52,7 @@ def native(X):
     elif name not in (None, "numpy"):
         X = to_numpy(X, xp)
     elif isinstance(X, (list, tuple)):
-        with suppress(ValueError):  # of rows of different lengths: is told of later
+        with suppress(ValueError):  # rows of different lengths fail later, with a name
             X = np.asarray(X)
     return X, name
 
@@ -72,15 +72,30 @@ def _is_tensor(X):
 
 
 def check_rows(estimator, X, *, reset, min_samples=1):
-    """Return rows that the core can read, and the shape of their images or None.
+    """Return checked rows, and the shape of one image or None for a table.
 
-    Sets ``n_features_in_`` and ``feature_names_in_`` if ``reset``, otherwise compares.
+    Parameters
+    ----------
+    estimator : estimator
+        For its name, and what it was fitted on.
+    X : array-like
+        A table, a stack of images, or an object that is read by batches.
+    reset : bool
+        Whether to set ``n_features_in_`` and ``feature_names_in_``, or to compare with
+        them.
+    min_samples : int
+
+    Returns
+    -------
+    rows : array-like of shape (n_rows, ...)
+        In the layout of X.
+    image_shape : tuple of int or None
 
     Raises
     ------
     ValueError
-        If X is no table or stack of images of finite numbers, or has not the shape
-        that was fitted.
+        If X is no table or stack of images of finite numbers, or its shape is not the
+        fitted one.
     """
     name = type(estimator).__name__
     _check_no_dates(X, name)
@@ -105,6 +120,7 @@ def check_rows(estimator, X, *, reset, min_samples=1):
             ensure_all_finite=False,
             ensure_min_samples=min_samples,
         ),
+        X,
         name,
     )
     _check_all_finite(rows, name)
@@ -128,7 +144,7 @@ def _kept_types(X):
 
 
 def _check_by_hand(estimator, X, reset, min_samples):
-    """Check what scikit-learn has no check for: images, and rows yet to be read."""
+    """Check images and rows that are read by batches, as ``check_rows`` does."""
     name = type(estimator).__name__
     if isinstance(X, LazyRows):
         if X.ndim not in (2, 4):
@@ -148,6 +164,7 @@ def _check_by_hand(estimator, X, reset, min_samples):
                 ensure_min_samples=min_samples,
                 estimator=estimator,
             ),
+            X,
             name,
         )
         _check_all_finite(rows, name)
@@ -174,25 +191,31 @@ def _check_n_features(estimator, n_features, reset):
         )
 
 
-def _converted(convert, name):
-    """Return what this returns; text and objects get an error that says what to do."""
+def _converted(convert, X, name):
+    """Return what ``convert()`` returns; say what to do if X holds text or objects."""
     try:
         return convert()
-    except TypeError as error:
-        if "float() argument must be" not in str(error):
+    except (TypeError, ValueError) as error:
+        if _is_convertible(X):
             raise
-        raise TypeError(
-            f"Input X contains objects that are no numbers ({error}), and {name} "
-            f"takes numbers only; make numbers of them, of dates such as days since "
-            f"the first."
+        raise type(error)(
+            f"Input X contains text or objects that are no numbers ({error}), and "
+            f"{name} takes numbers only; encode them, as a ColumnTransformer with "
+            f"OneHotEncoder does for columns of text, and make numbers of dates, such "
+            f"as days since the first."
         ) from error
-    except ValueError as error:
-        if "convert string to float" not in str(error):
-            raise
-        raise ValueError(
-            f"Input X contains text ({error}), and {name} takes numbers only; use a "
-            f"ColumnTransformer with an encoder such as OneHotEncoder for its columns."
-        ) from error
+
+
+def _is_convertible(X):
+    """Return whether X is no array of objects or text, or its cells can be floats."""
+    values = np.asarray(X)
+    if values.ndim == 0 or values.dtype.kind not in "OUS":
+        return True
+    try:
+        values.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_no_dates(X, name):

@@ -67,7 +67,7 @@ def infonce(scores: Tensor, paired: Tensor | None = None) -> Tensor:
 def infonce_of_samples(
     critic: Callable[..., Tensor], codes: np.ndarray, noisy: np.ndarray
 ) -> float:
-    """Return InfoNCE for samples of any size, in nats, a block of noisy codes at a time.
+    """Return InfoNCE in nats for samples of any size, a block of noisy codes at a time.
 
     Memory does not grow with the square of the number of rows.
 

@@ -81,7 +81,7 @@ def capacity_share_score(estimator, X, y=None):
     while isinstance(estimator, Pipeline):
         X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         estimator = estimator[-1]
-    information = last._information(X, objective="infonce")
+    information = last._information(X, bound="infonce")
     return float(min(1.0, information / last.capacity_))
 
 
