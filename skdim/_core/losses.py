@@ -142,7 +142,7 @@ def feature_information(
         scores = model.critics[name](features, codes, generator)
         values.append(bound.objective(scores))
         with torch.no_grad():
-            estimates.append(bound.estimate(scores))
+            estimates.append(bound.estimated(scores, values[-1]))
     return torch.stack(values).mean(), torch.stack(estimates).mean()
 
 
