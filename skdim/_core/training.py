@@ -262,6 +262,8 @@ def settle(
     memory: Memory | None = None,
 ) -> None:
     """Calibrate a trained model, measure its information, and fill in the result."""
+    with torch.no_grad():  # the last step may have left what no loss has seen
+        checked(float(sum(p.double().sum() for p in model.parameters())))
     result.memory = calibrate(model, config, source, generator, memory)
     result.information = checked(
         mean_information(model, source, config.batch_size, config.seed, MAX_BATCHES)
