@@ -28,15 +28,15 @@ def learned_estimate(critic, bound, pair, n_in):
     critic, bound = CRITICS[critic](n_in, n_in, g), BOUNDS[bound]
     rate = 3e-3 * critic.learning_rate_factor
     optimizer = torch.optim.Adam(critic.parameters(), rate)
-    # Scores of all pairs at once are dear, but learn from small batches already.
+    # Scores of every pair cost more, but learn from small batches already.
     sees_pairs = isinstance(critic, CRITICS["concatenated"])
-    batch_size, n_steps = (64, 200) if sees_pairs else (128, 500)
+    batch_size, n_steps = (48, 150) if sees_pairs else (128, 250)
     for seed in range(n_steps):
         u, y = (part.float() for part in pair(batch_size, seed))
         optimizer.zero_grad()
         bound.objective(critic(u, y)).neg().backward()
         optimizer.step()
-    u, y = (part.float() for part in pair(1000, 10_000))
+    u, y = (part.float() for part in pair(500, 10_000))
     with torch.no_grad():
         return bound.estimate(critic(u, y)).item()
 
