@@ -22,15 +22,17 @@ def test_critic_of_positions_is_that_of_each(critic):
     torch.testing.assert_close(together, torch.stack([critic(part, y) for part in u]))
 
 
+# Batch size and number of steps that a critic learns such pairs from.
+ENOUGH = {"separable": (64, 200), "bilinear": (128, 250), "concatenated": (48, 150)}
+
+
 def learned_estimate(critic, bound, pair, n_in):
     """Train a critic on batches of pairs; return its estimate of fresh ones."""
     g = torch.Generator().manual_seed(0)
+    batch_size, n_steps = ENOUGH[critic]
     critic, bound = CRITICS[critic](n_in, n_in, g), BOUNDS[bound]
     rate = 3e-3 * critic.learning_rate_factor
     optimizer = torch.optim.Adam(critic.parameters(), rate)
-    # Scores of every pair cost more, but learn from small batches already.
-    sees_pairs = isinstance(critic, CRITICS["concatenated"])
-    batch_size, n_steps = (48, 150) if sees_pairs else (128, 250)
     for seed in range(n_steps):
         u, y = (part.float() for part in pair(batch_size, seed))
         optimizer.zero_grad()
