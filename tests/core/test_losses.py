@@ -1,176 +1,207 @@
-"""Terms of the objective, each against what it must be."""
+"""The objective is the equation of its docstring, computed here from its parts."""
 
-import math
-
+import numpy as np
 import pytest
 import torch
+from torch.nn.functional import softplus
 
-from skdim._core.bounds import BOUNDS
-from skdim._core.channels import NormalChannel, UniformChannel
-from skdim._critics import LEARNED
-from skdim._network import NetworkSpec
-from skdim._spec import ModelSpec
-from skdim._terms import ColumnGroups, Encoded, FeatureTerm, PriorTerm, SlicedTerm
+from skdim._core.batches import BatchSource, Data
+from skdim._core.bounds import BOUNDS, infonce
+from skdim._core.channels import CHANNELS
+from skdim._core.config import ModelSpec, NetworkSpec, PairSpec
+from skdim._core.critics import regression
+from skdim._core.losses import information, objective
+from skdim._core.model import Encoded, Model
+from skdim._core.sliced import radial_kl, random_directions, sliced_kl
+
+N_ROWS = 20
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed))
-
-
-def encoded(codes, features=None):
-    return Encoded(codes, [codes], codes, [features])
-
-
-def feature_term(is_local, shape, n_components=2, critic="separable"):
-    network = NetworkSpec("mlp", (8,), (5,), False, n_components)
-    spec = ModelSpec(network, "normal", 0.0, None, "infonce", feature_critic=critic)
-    return FeatureTerm(1.0, spec, shape, is_local, None, generator())
-
-
-# Bounds of several matrices
-
-
-@pytest.mark.parametrize("name", BOUNDS)
-@pytest.mark.parametrize("side", ["objective", "estimate"])
-def test_bound_of_several_matrices_is_the_mean_of_each(name, side):
-    bound, scores = getattr(BOUNDS[name], side), normal(2, 3, 7, 7)
-    each = torch.stack([bound(matrix) for matrix in scores.flatten(0, 1)])
-    torch.testing.assert_close(bound(scores), each.mean())
-
-
-@pytest.mark.parametrize("critic", LEARNED)
-def test_critic_of_positions_is_that_of_each(critic):
-    critic = LEARNED[critic](5, 3, generator())
-    u, y = normal(4, 6, 5), normal(6, 3, seed=1)
-    together = critic(u, y)
-    assert together.shape == (4, 6, 6)
-    torch.testing.assert_close(together, torch.stack([critic(part, y) for part in u]))
-
-
-# Features
-
-
-@pytest.mark.parametrize("critic", LEARNED)
-@pytest.mark.parametrize("is_local", [False, True])
-def test_information_of_features_of_a_gaussian_pair_is_learned(is_local, critic):
-    # Each of two positions holds the code plus noise of its own; the information of
-    # one is that of a normal channel, of both that of half the noise's variance.
-    sigma, shape = 1.0, (1, 2)
-    term = feature_term(is_local, shape, n_components=1, critic=critic)
-    rate = 3e-3 * term.learning_rate_factor
-    optimizer = torch.optim.Adam(term.parameters(), rate)
-
-    def batch(n, seed):
-        codes = normal(n, 1, seed=seed)
-        features = codes[:, None] + sigma * normal(n, 1, 2, seed=seed + 10**6)
-        return encoded(codes, features)
-
-    for seed in range(300):
-        optimizer.zero_grad()
-        (-term(batch(64, seed), generator()).objective).backward()
-        optimizer.step()
-    with torch.no_grad():
-        found = term(batch(1000, 10_000), generator()).information.item()
-    noise = sigma if is_local else sigma / math.sqrt(2)
-    expected = NormalChannel(noise).capacity(1)
-    assert found == pytest.approx(expected, rel=0.25)
-    assert found < expected + 0.05
-
-
-def test_local_term_draws_positions_where_there_are_many():
-    term = feature_term(True, (3, 100))
-    features = normal(5, 3, 10, 10)
-    chosen = term._chosen(features, generator())
-    assert chosen.shape == (16, 5, 3)
-    every = features.flatten(2).permute(2, 0, 1)
-    found = [(every == part).all((1, 2)).nonzero().item() for part in chosen]
-    assert len(set(found)) == 16
-    other = term._chosen(features, generator(1))
-    assert not torch.equal(chosen, other)
-
-
-def test_global_term_takes_features_whole_and_local_at_positions():
-    features = normal(5, 3, 2, 2)
-    whole = feature_term(False, (3, 4))._chosen(features, generator())
-    at_each = feature_term(True, (3, 4))._chosen(features, generator())
-    assert whole.shape == (5, 12) and at_each.shape == (4, 5, 3)
-    torch.testing.assert_close(at_each[1], features[:, :, 0, 1])
-
-
-@pytest.mark.parametrize(("n_columns", "n_positions"), [(1, 1), (5, 5), (30, 8)])
-def test_groups_of_columns_see_their_own_columns_only(n_columns, n_positions):
-    groups = ColumnGroups(n_columns, generator())
-    inputs = normal(4, n_columns).requires_grad_()
-    features = groups(inputs)
-    assert features.shape == (4, ColumnGroups.n_channels, n_positions)
-    seen = torch.stack(
-        [
-            torch.autograd.grad(part.sum(), inputs, retain_graph=True)[0].abs().sum(0)
-            for part in features.unbind(2)
-        ]
+def encoded_batch(spec):
+    """Return a new model in training mode, in double precision, and a batch of it."""
+    model = Model(spec, generator()).double().train()
+    shape = spec.network.input_shape
+    rows = np.random.default_rng(0).normal(size=(N_ROWS, *shape))
+    model.network.input.fit(rows)
+    source = BatchSource(
+        Data(rows), model.network.input, spec.pairs, 0, torch.device("cpu")
     )
-    assert ((seen > 0).sum(0) == 1).all()  # each column by one group
+    return model, model.encode(source.draw(np.arange(N_ROWS), generator(1)))
 
 
-# The adversary
+# NoiseInjectedDIM
 
 
-def test_discriminator_learns_by_itself_and_leaves_no_gradient():
-    term = PriorTerm(1.0, NormalChannel(0.0), 2, generator()).train()
-    assert not term.learned()
-    before = [p.clone() for p in term.parameters()]
-    codes = normal(64, 2).requires_grad_()
-    worth = term(encoded(codes), generator())
-    moved = [p.detach().clone() for p in term.parameters()]
-    assert all((a != b).any() for a, b in zip(before, moved, strict=True))
-    held = [p.grad.clone() for p in term.parameters()]
-    worth.objective.backward()
-    assert codes.grad.abs().sum() > 0
-    for p, value, gradient in zip(term.parameters(), moved, held, strict=True):
-        assert torch.equal(p, value) and torch.equal(p.grad, gradient)
+def noise_injected(noise_distribution="normal", **changes):
+    values = {
+        "network": NetworkSpec("mlp", (8,), (6,), 3),
+        "pairs": PairSpec(("jitter",), strength=0.5, n_views=2),
+        "noise_distribution": noise_distribution,
+        "noise_scale": 0.4,
+        "critic": "channel",
+        "agreement_weight": 0.3,
+        "sliced_weight": 2.0,
+        "n_noise_draws": 2,
+    }
+    return ModelSpec(**(values | changes))
 
 
-@pytest.mark.parametrize("channel", [NormalChannel(0.0), UniformChannel(0.0)])
-def test_gradient_draws_codes_to_the_prior(channel):
-    # Codes far too wide and off to one side: steps along the gradient mend both.
-    codes = (3 * normal(256, 1) + 4).requires_grad_()
-    term = PriorTerm(1.0, channel, 1, generator()).train()
-    term.learning_rate = 1e-3
-    optimizer, g = torch.optim.Adam([codes], 0.02), generator()
-    for _ in range(600):
-        optimizer.zero_grad()
-        (-term(encoded(codes), g).objective).backward()
-        optimizer.step()
-    end = channel.squash(codes.detach())
-    law = channel.sample(torch.empty(10_000, 1), g)
-    assert end.mean().item() == pytest.approx(law.mean().item(), abs=0.4)
-    assert end.std().item() == pytest.approx(law.std().item(), rel=0.4)
+def barber_agakov_mean(u, codes, noise_scale, slope, residual):
+    """Mean over all noise of the scores of pairs, for normal noise."""
+    noise = noise_scale**2
+    total, variance = 1 + noise, noise + residual
+    expected_square = codes**2 + noise
+    expected_miss = (codes - slope * u) ** 2 + noise
+    terms = (total / variance).log() - expected_miss / variance
+    return 0.5 * (terms + expected_square / total).sum(1).mean()
 
 
-@pytest.mark.parametrize("channel", [NormalChannel(0.0), UniformChannel(0.0)])
-def test_sample_follows_the_law(channel):
-    draws = channel.sample(torch.empty(20_000, 1), generator())
-    moments = {"NormalChannel": (0, 1), "UniformChannel": (0.5, 12**-0.5)}
-    mean, deviation = moments[type(channel).__name__]
-    assert draws.mean().item() == pytest.approx(mean, abs=0.02)
-    assert draws.std().item() == pytest.approx(deviation, abs=0.02)
-    if deviation < 1:
-        assert 0 <= draws.min() and draws.max() <= 1
+@pytest.mark.parametrize("name", CHANNELS)
+def test_objective_of_noise_injected_dim_is_its_equation(name):
+    w, lam, spec = 0.3, 2.0, noise_injected(name)
+    model, encoded = encoded_batch(spec)
+    found = objective(model, encoded, generator(2))
+
+    g, channel = generator(2), CHANNELS[name](0.4)
+    directions = random_directions(3, 128, encoded.normalized, g)
+    kl_sliced = sliced_kl(encoded.normalized, directions)
+    kl_radial = radial_kl(encoded.normalized)
+    codes, i_bound, i_ba, reported = channel.squash(encoded.codes), [], [], []
+    views = [channel.squash(view) for view in encoded.views]
+    first_moments = regression(views[0].detach(), codes.detach())
+    for u in views:
+        slope, residual = regression(u.detach(), codes.detach())
+        for _ in range(2):
+            y = codes + channel.noise(codes, g)
+            if name == "normal":
+                scores = channel.log_ratio(u, y, slope, residual)
+                i_ba.append(barber_agakov_mean(u, codes, 0.4, slope, residual))
+                # Reported with moments of batches before; the first has only its own.
+                known = channel.log_ratio(u, y, *first_moments)
+            else:
+                width = model.critics["channel"].log_width.exp()
+                known = scores = channel.log_ratio(u, y, 1.0, width)
+                i_ba.append(scores.diagonal().mean())
+            i_bound.append(infonce(scores))
+            reported.append(infonce(known))
+    i_bound, i_ba, reported = (
+        torch.stack(part).mean() for part in (i_bound, i_ba, reported)
+    )
+    expected = (1 - w) * i_bound + w * i_ba - lam * (kl_sliced + kl_radial / 16)
+    torch.testing.assert_close(found.value, expected)
+    torch.testing.assert_close(found.information, reported)
+    torch.testing.assert_close(found.sliced_kl, kl_sliced)
+    assert not found.information.requires_grad and not found.sliced_kl.requires_grad
+
+    # So are its gradients.
+    parameters = list(model.network.parameters())
+    for one, two in zip(
+        torch.autograd.grad(found.value, parameters, retain_graph=True),
+        torch.autograd.grad(expected, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)
 
 
-def test_adversary_is_silent_in_evaluation():
-    term = PriorTerm(1.0, NormalChannel(0.0), 2, generator()).eval()
-    before = [p.clone() for p in term.parameters()]
-    assert term(encoded(normal(8, 2)), generator()).objective is None
-    assert all(map(torch.equal, before, term.parameters()))
+@pytest.mark.parametrize(("w", "kept"), [(0.0, "bound"), (1.0, "agreement")])
+def test_agreement_weight_goes_from_the_bound_to_the_agreement(w, kept):
+    spec = noise_injected(agreement_weight=w, sliced_weight=0.0, n_noise_draws=1)
+    model, encoded = encoded_batch(spec)
+    g = generator(2)
+    random_directions(3, 8, encoded.normalized, g)  # slices are logged all the same
+    values = []
+    for u in encoded.views:
+        moments = regression(u, encoded.codes)
+        y = encoded.codes + model.channel.noise(encoded.codes, g)
+        scores = model.channel.log_ratio(u, y, *moments)
+        agreement = barber_agakov_mean(u, encoded.codes, 0.4, *moments)
+        values.append(infonce(scores) if kept == "bound" else agreement)
+    found = objective(model, encoded, generator(2))
+    torch.testing.assert_close(found.value, torch.stack(values).mean())
 
 
 def test_slices_without_weight_only_look():
-    term = SlicedTerm(0.0).train()
-    codes = (2 * normal(256, 3)).requires_grad_()
-    assert term(encoded(codes), generator()).objective is None
-    assert term.gap > 0.1 and not term.gap.requires_grad
+    spec = noise_injected(sliced_weight=0.0, pairs=PairSpec(), agreement_weight=0.0)
+    model, encoded = encoded_batch(spec)
+    wide = encoded._replace(normalized=2 * encoded.normalized)
+    one, two = (objective(model, e, generator(2)) for e in (encoded, wide))
+    assert torch.equal(one.value, two.value)
+    assert two.sliced_kl > 0.1 > one.sliced_kl and not two.sliced_kl.requires_grad
+
+
+def test_information_in_evaluation_is_of_one_draw_and_the_moments_that_are_set():
+    model = Model(noise_injected(), generator()).double()
+    rows = torch.randn(N_ROWS, 6, generator=generator(3), dtype=torch.float64)
+    codes, *views = (
+        model.eval()
+        .network.normalized(
+            model.network.encode(torch.cat([rows, rows + 0.3, rows - 0.3]))
+        )
+        .split(N_ROWS)
+    )
+    slope, residual = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0.1, 0.2, 0.3])
+    model.critics["channel"].fit([(slope.double(), residual.double())])
+    encoded = Encoded(codes, views, codes, ())
+    g, expected = generator(2), []
+    for u in views:
+        y = codes + model.channel.noise(codes, g)
+        expected.append(infonce(model.channel.log_ratio(u, y, slope, residual)))
+    found = information(model, encoded, generator(2))
+    torch.testing.assert_close(found, torch.stack(expected).mean())
+
+
+# DeepInfoMax
+
+
+@pytest.mark.parametrize("prior", CHANNELS)
+@pytest.mark.parametrize("pairs", [PairSpec(), PairSpec(("shift",), n_views=2)])
+def test_objective_of_deep_infomax_is_its_equation(prior, pairs):
+    alpha, beta, gamma = 0.5, 1.5, 0.1
+    spec = ModelSpec(
+        network=NetworkSpec("conv", (4, 6), (1, 12, 12), 3, normalizes=False),
+        pairs=pairs,
+        noise_distribution=prior,
+        bound="jsd",
+        global_weight=alpha,
+        local_weight=beta,
+        prior_weight=gamma,
+        feature_critic="concatenated",
+    )
+    model, encoded = encoded_batch(spec)
+    found = objective(model, encoded, generator(2))
+
+    g, bound = generator(2), BOUNDS["jsd"]
+    directions = random_directions(3, 8, encoded.normalized, g)
+    codes = CHANNELS[prior](0.0).squash(encoded.codes)
+    assert len(encoded.features) == len(encoded.views) == pairs.n_views
+
+    critic, values, estimates = model.critics["global"].critic, {}, {}
+    scores = [critic(features.flatten(1), codes) for features in encoded.features]
+    values["global"] = torch.stack([bound.objective(s) for s in scores]).mean()
+    estimates["global"] = torch.stack([bound.estimate(s) for s in scores]).mean()
+
+    critic, of_each, known = model.critics["local"].critic, [], []
+    for features in encoded.features:
+        n_positions = features[0, 0].numel()
+        at = features.flatten(2)[:, :, torch.randperm(n_positions, generator=g)[:2]]
+        for position in at.unbind(2):
+            scores = critic(position, codes)
+            of_each.append(bound.objective(scores))
+            known.append(bound.estimate(scores))
+    values["local"] = torch.stack(of_each).mean()
+    estimates["local"] = torch.stack(known).mean()
+
+    every = CHANNELS[prior](0.0).squash(encoded.normalized)
+    cross_entropy = softplus(-model.discriminator.layers(every)).mean()
+    expected = alpha * values["global"] + beta * values["local"] - gamma * cross_entropy
+    reported = (alpha * estimates["global"] + beta * estimates["local"]) / 2.0
+    torch.testing.assert_close(found.value, expected)
+    torch.testing.assert_close(found.information, reported)
+    assert not found.information.requires_grad
+    torch.testing.assert_close(
+        found.sliced_kl, sliced_kl(encoded.normalized, directions).detach()
+    )
