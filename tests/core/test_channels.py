@@ -123,3 +123,14 @@ def test_squash_is_the_map_of_the_distribution(channel):
     expected = Law(channel.distribution).from_normal(z.double().numpy())
     for found, atol in ((channel.squash(z.double()), 1e-15), (channel.squash(z), 1e-6)):
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("channel", [c(0.0) for c in CHANNELS.values()])
+def test_sample_follows_the_distribution(channel):
+    draws = channel.sample(torch.empty(20_000, 1), generator())
+    moments = {"NormalChannel": (0, 1), "UniformChannel": (0.5, 12**-0.5)}
+    mean, deviation = moments[type(channel).__name__]
+    assert draws.mean().item() == pytest.approx(mean, abs=0.02)
+    assert draws.std().item() == pytest.approx(deviation, abs=0.02)
+    if deviation < 1:
+        assert 0 <= draws.min() and draws.max() <= 1
