@@ -30,7 +30,7 @@ from ._sklearn import (
     fit_context,
     weight,
 )
-from ._utils.distributions import Law
+from ._utils.distributions import Distribution
 from ._utils.images import ChannelsFirst
 from ._utils.process import uninterrupted
 from ._utils.progress import Watchers, progress
@@ -445,7 +445,7 @@ channels) or (n_samples, channels, height, width)
             outputs = _core.inference.transform(model, rows, device, to)
         if self.output_distribution_ is None:  # for a layer below the code
             return returned(outputs, X)
-        distribution = Law(self.output_distribution_)
+        distribution = Distribution(self.output_distribution_)
         if distribution.name == "normal":
             return returned(outputs, X)
         outputs = outputs.cpu().numpy()
@@ -535,7 +535,7 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _representation(self, rows):
-        """Return the layer below the code of rows or images, not standardised."""
+        """Return standardised rows and their features, as in ``_core.inference``."""
         rows = _as_core_rows(rows, self._fitted_row_shape)
         with self._restored(rows) as (model, device):
             return _core.inference.representation(model, rows, device)

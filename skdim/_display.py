@@ -6,9 +6,9 @@ import numpy as np
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from ._utils.distributions import Law
+from ._utils.distributions import Distribution
 from .metrics.samples import normal_sample, random_directions
-from .metrics.scorers import last_step, law_of
+from .metrics.scorers import distribution_of, last_step
 from .metrics.summaries import norm_spread
 
 __all__ = ["InformationDisplay", "MatchDisplay"]
@@ -97,7 +97,7 @@ class MatchDisplay:
         """
         return cls.from_codes(
             estimator.transform(X),
-            law_of(estimator),
+            distribution_of(estimator),
             n_projections=n_projections,
             random_state=random_state,
             ax=ax,
@@ -138,7 +138,7 @@ default="normal"
         rng = check_random_state(random_state)
         directions = random_directions(codes.shape[1], n_projections, rng)
         slices = np.sort(codes @ directions, axis=0)
-        name = Law(output_distribution).name or "given"
+        name = Distribution(output_distribution).name or "given"
         return cls(codes, slices, law_name=name).plot(ax=ax)
 
     def plot(self, ax=None):

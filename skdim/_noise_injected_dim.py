@@ -5,7 +5,7 @@ from numbers import Real
 from . import _core, _resolve
 from ._base import BaseInfoMax
 from ._sklearn import HasMethods, Interval, NameIn, StrOptions, weight
-from ._utils.distributions import LAWS
+from ._utils.distributions import DISTRIBUTIONS
 
 __all__ = ["NoiseInjectedDIM"]
 
@@ -310,7 +310,7 @@ default="normal"
         self.critic = critic
 
     _parameter_constraints = BaseInfoMax._parameter_constraints | {
-        "output_distribution": [StrOptions(set(LAWS)), HasMethods("cdf")],
+        "output_distribution": [StrOptions(set(DISTRIBUTIONS)), HasMethods("cdf")],
         "noise_distribution": [NameIn("channels", "CHANNELS")],
         "noise_scale": [StrOptions({"auto"}), Interval(Real, 1e-6, 1e6, closed="both")],
         "agreement_weight": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],

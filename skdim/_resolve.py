@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from . import _core
-from ._utils.distributions import Law
+from ._utils.distributions import Distribution
 from ._validation import is_count
 from ._views import Views
 
@@ -93,7 +93,7 @@ def noise_injected(params, input_shape, batch_size):
     ValueError
         If parameters do not fit the data or each other.
     """
-    Law(params["output_distribution"]).check_copies()
+    Distribution(params["output_distribution"]).check_copies()
     network, pairs = _network(params, input_shape), _pairs(params, input_shape)
     noise_scale = _noise_scale(params, batch_size, network.is_image, pairs.has_pairs)
     channel = _core.channels.CHANNELS[params["noise_distribution"]](noise_scale)

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from skdim import metrics
-from skdim._utils.distributions import Law
+from skdim._utils.distributions import Distribution
 
 DISTANCES = [
     metrics.sliced_wasserstein_distance,
@@ -25,7 +25,7 @@ LAWS = {
 
 
 def true_sample(law, shape, seed=7):
-    return Law(law).sample(shape, np.random.RandomState(seed))
+    return Distribution(law).sample(shape, np.random.RandomState(seed))
 
 
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
@@ -56,7 +56,7 @@ def test_another_law_is_seen(distance, law):
 def test_a_law_is_judged_as_the_normal_sample_it_comes_from(distance):
     z = true_sample("normal", (300, 3))
     law = stats.lognorm(0.5)
-    assert distance(Law(law).from_normal(z), law) == pytest.approx(distance(z))
+    assert distance(Distribution(law).from_normal(z), law) == pytest.approx(distance(z))
 
 
 def test_sliced_wasserstein_of_a_shift():

@@ -14,9 +14,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from .runtime import sandbox
 
 __all__ = [
     "BOUNDS",
@@ -24,10 +27,12 @@ __all__ = [
     "barber_agakov",
     "donsker_varadhan_of",
     "infonce",
+    "infonce_of_samples",
     "log_mean_exp",
 ]
 
 _CLIP = 5.0  # of SMILE, in nats
+_SCORES_AT_ONCE = 2**20  # 8 MiB in double precision
 _LARGEST_EXPONENT = 20.0  # exp of more is continued by a straight line
 
 
@@ -57,6 +62,32 @@ def infonce(scores: Tensor, paired: Tensor | None = None) -> Tensor:
     else:
         log_probability = paired - scores.logsumexp(-2)
     return math.log(scores.shape[-2]) + log_probability.mean()
+
+
+def infonce_of_samples(
+    critic: Callable[..., Tensor], codes: np.ndarray, noisy: np.ndarray
+) -> float:
+    """Return InfoNCE for samples of any size, in nats, a block of noisy codes at a time.
+
+    Memory does not grow with the square of the number of rows.
+
+    Parameters
+    ----------
+    critic : callable
+        ``Channel.log_ratio`` of the channel; called with slope 1 and residual 0.
+    codes, noisy : ndarray of shape (n_samples, n_components)
+        Codes, and the same codes after the noise was added.
+    """
+    n_codes, total = len(codes), 0.0
+    n_rows = max(1, _SCORES_AT_ONCE // n_codes)
+    with sandbox(gradients=False):
+        codes, noisy = torch.from_numpy(codes), torch.from_numpy(noisy)
+        for start in range(0, n_codes, n_rows):
+            block = noisy[start : start + n_rows]
+            scores = critic(codes, block, 1.0, 0.0)
+            paired = scores.diagonal(-start)  # column i belongs to row start + i
+            total += len(block) * infonce(scores, paired).item()
+    return total / n_codes
 
 
 def donsker_varadhan(scores: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def calibrate(
         if network.standardizer is not None:
             moments = _moments(network.layer_below_code, source, chunks, joint=False)
             moments = memory.blend_moments("below", n_rows, *moments)
-            network.standardizer.fit(*moments)
+            network.standardizer.fit_moments(*moments)
         if "channel" in model.critics and model.critics["channel"].has_moments:
             _fit_critic(model, config, source)
     _check_finite_moments(network)
@@ -238,7 +238,8 @@ def _fit_norm_shrinker(
     shrinker.power.copy_(*memory.blend("power", n_rows, shrinker.power))
     if shrinker.power < 1:
         moments = _moments(shrunk, source, chunks, joint=False)
-        shrinker.fit(*memory.blend_moments("norms", n_rows, *moments))
+        moments = memory.blend_moments("norms", n_rows, *moments)
+        shrinker.standardizer.fit_moments(*moments)
 
 
 def _moments(

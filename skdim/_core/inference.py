@@ -85,11 +85,33 @@ def transform(
     return outputs
 
 
-def representation(model: Model, rows: Any, device: torch.device) -> np.ndarray:
-    """Return the layer below the code of all rows, not standardised."""
-    chunks = batches(len(rows), math.prod(rows.shape[1:]))
-    layer = model.network.representation
-    return np.concatenate([layer(take(rows, c, device)).cpu().numpy() for c in chunks])
+def representation(
+    model: Model, rows: Any, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return standardised rows and the features that the model learned of them.
+
+    Parameters
+    ----------
+    model : Model
+        In evaluation mode.
+    rows : array-like of shape (n_rows, *input_shape)
+    device : torch.device
+
+    Returns
+    -------
+    standardized : ndarray of shape (n_rows, n_inputs)
+        Flattened; outliers are not bounded.
+    features : ndarray of shape (n_rows, n_features)
+        The layer below the code, not standardised.
+    """
+    network, parts = model.network, []
+    for chunk in batches(len(rows), math.prod(rows.shape[1:])):
+        some = take(rows, chunk, device)
+        standardized = network.input.standardized(some).flatten(1)
+        both = standardized, network.representation(some)
+        parts.append([part.cpu().numpy() for part in both])
+    standardized, features = map(np.concatenate, zip(*parts, strict=True))
+    return standardized, features
 
 
 def mean_information(

@@ -23,12 +23,12 @@ _OUTLIER_BOUND = 3.0  # in standard deviations
 _FAR = 1e9  # in standard deviations; its square is a number in single precision
 
 
-class InputLayer(nn.Module):
-    """Scale columns of a table, or channels of images, to mean 0 and variance 1.
+class InputLayer(Standardizer):
+    """Standardise columns of a table or channels of images, and bound outliers.
 
-    Columns of a table then pass through ``z / sqrt(1 + (z / 3)^2)``, which leaves the
-    bulk alone and bounds outliers by 3 (Holzmueller et al., arXiv 2407.04491).  Columns
-    that were constant in training become 0.
+    Columns of a table pass through ``z / sqrt(1 + (z / 3)^2)``, which leaves the bulk
+    alone and bounds outliers by 3 (Holzmueller et al., arXiv 2407.04491).  Columns that
+    were constant in training become 0.
 
     Parameters
     ----------
@@ -37,13 +37,10 @@ class InputLayer(nn.Module):
     """
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.is_image = len(input_shape) > 1
-        shape = (input_shape[0], *[1] * (len(input_shape) - 1))
         # Double precision: a column may have a mean of many times its deviation.
-        plain = {"dtype": torch.float64, "device": "cpu"}
-        self.register_buffer("mean", torch.zeros(shape, **plain))
-        self.register_buffer("inverse_scale", torch.ones(shape, **plain))
+        shape = (input_shape[0], *[1] * (len(input_shape) - 1))
+        super().__init__(*shape, dtype=torch.float64)
+        self.is_image = len(input_shape) > 1
 
     def fit(
         self, rows: Any, scaling: tuple[np.ndarray, np.ndarray] | None = None
@@ -90,12 +87,25 @@ class InputLayer(nn.Module):
         return mean, deviation, varies
 
     def forward(self, rows: Tensor) -> Tensor:
-        z = rows - self.mean
-        largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN
-        z = z.clamp_(-largest, largest).mul_(self.inverse_scale).clamp_(-_FAR, _FAR)
+        z = self._scaled(rows, self.inverse_scale)
         if self.is_image:
             return z
         return z.mul_((z / _OUTLIER_BOUND).square_().add_(1).rsqrt_())
+
+    def standardized(self, rows: Tensor) -> Tensor:
+        """Return rows standardised only, for detectors, with outliers as they are.
+
+        Images of one value everywhere have scale 1, because something may appear.
+        """
+        scale = self.inverse_scale
+        if self.is_image:
+            scale = torch.where(scale > 0, scale, 1)
+        return self._scaled(rows, scale)
+
+    def _scaled(self, rows: Tensor, inverse_scale: Tensor) -> Tensor:
+        z = rows - self.mean
+        largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN
+        return z.clamp_(-largest, largest).mul_(inverse_scale).clamp_(-_FAR, _FAR)
 
 
 class Network(nn.Module):
@@ -189,7 +199,7 @@ class Network(nn.Module):
     def representation(self, rows: Tensor) -> Tensor:
         """Return the layer below the code, or the encoder's output if it has no parts.
 
-        Nothing is standardised.  Outlier detectors use these features.
+        The features of outlier detectors; they are not standardised.
         """
         inputs = self.input(rows)
         if self.has_parts:

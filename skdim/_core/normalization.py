@@ -189,20 +189,34 @@ def _shrinkage(covariance: Tensor, n_rows: int) -> float:
 
 
 class Standardizer(nn.Module):
-    """Bring each column to mean 0 and variance 1; constant columns become 0."""
+    """Bring each column to mean 0 and variance 1; constant columns become 0.
 
-    def __init__(self, n_columns: int) -> None:
+    Parameters
+    ----------
+    *shape : int
+        Of mean and scale; one number a column.
+    dtype : torch.dtype
+        In which these are kept.
+    """
+
+    def __init__(self, *shape: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(n_columns, **PLAIN))
-        self.register_buffer("gain", torch.ones(n_columns, **PLAIN))
+        plain = {"dtype": dtype, "device": "cpu"}
+        self.register_buffer("mean", torch.zeros(shape, **plain))
+        self.register_buffer("inverse_scale", torch.ones(shape, **plain))
 
-    def fit(self, mean: Tensor, variance: Tensor) -> None:
-        """Set the map by these moments, one number a column."""
+    def reset(self) -> None:
+        """Make this the identity."""
+        self.mean.zero_()
+        self.inverse_scale.fill_(1)
+
+    def fit_moments(self, mean: Tensor, variance: Tensor) -> None:
+        """Set the map by these moments."""
         self.mean.copy_(mean)
-        self.gain.copy_(_inverse_scale(variance))
+        self.inverse_scale.copy_(_inverse_scale(variance))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) * self.gain
+        return (x - self.mean) * self.inverse_scale
 
 
 class NormShrinker(nn.Module):
@@ -220,8 +234,7 @@ class NormShrinker(nn.Module):
     def reset(self) -> None:
         """Make this the identity."""
         self.power.fill_(1)
-        self.standardizer.mean.zero_()
-        self.standardizer.gain.fill_(1)
+        self.standardizer.reset()
 
     def fit_power(self, z: Tensor) -> None:
         """Set the power from codes of mean 0 and variance 1.
@@ -233,10 +246,6 @@ class NormShrinker(nn.Module):
         target = torch.special.polygamma(1, z.new_tensor(z.shape[1] / 2))
         power = (target / _mean_square(z).log().var(correction=0)).sqrt()
         self.power.copy_(power.clamp(0.25, 1))
-
-    def fit(self, mean: Tensor, variance: Tensor) -> None:
-        """Standardise the result of ``shrink`` by these moments of it."""
-        self.standardizer.fit(mean, variance)
 
     def shrink(self, z: Tensor) -> Tensor:
         """Raise the norm of each code to the power."""

@@ -119,16 +119,31 @@ class _OneThread(_GlobalSetting):
             self._local.is_inside = False
 
 
+# What multiplies numbers of single precision, by default without loss.
+_PRODUCTS = (
+    torch.backends.mkldnn.matmul,
+    torch.backends.mkldnn.conv,
+    torch.backends.cuda.matmul,
+)
+
+
+def _precisions() -> list[str]:
+    return [product.fp32_precision for product in _PRODUCTS]
+
+
+def _set_precisions(values: list[str]) -> None:
+    for product, value in zip(_PRODUCTS, values, strict=True):
+        product.fp32_precision = value
+
+
 class _Shared:
     """Locks and settings that all threads of this process share."""
 
     def __init__(self) -> None:
         self.generator_lock = threading.RLock()  # of torch's global generator
         self.one_thread = _OneThread()
-        self.exact_products = _GlobalSetting(
-            torch.get_float32_matmul_precision,
-            torch.set_float32_matmul_precision,
-            "highest",
+        self.full_precision = _GlobalSetting(
+            _precisions, _set_precisions, ["ieee"] * len(_PRODUCTS)
         )
 
 
@@ -159,8 +174,8 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
     with ExitStack() as stack:
         if is_forked():
             stack.enter_context(_shared.one_thread.replaced())
-        if torch.get_float32_matmul_precision() != "highest":
-            stack.enter_context(_shared.exact_products.replaced())
+        if not {"none", "ieee"}.issuperset(_precisions()):
+            stack.enter_context(_shared.full_precision.replaced())
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if global_seed is not None:

@@ -1,36 +1,64 @@
-"""The process we run in: its forks and interrupts; torch-free, as forks come first."""
+"""State of the running process: whether it was forked, and Ctrl-C.
+
+This module does not import torch, because it must be loaded before a fork to notice it.
+"""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = ["is_forked", "uninterrupted"]
 
 _IMPORTING_PROCESS = os.getpid()
+_CLOCK_ERROR = 0.1  # in seconds: the age of a process is known to a hundredth
 
 
 def _began_by_fork() -> bool:
-    """Return whether this is a forked child that found torch already imported."""
-    if multiprocessing.parent_process() is None or "torch" not in sys.modules:
+    """Return whether this is a forked child that found torch already imported.
+
+    Such a process is younger than modules that torch imports.  Where the system does
+    not tell the age of a process, ask multiprocessing, which knows its own forks.
+    """
+    if "torch" not in sys.modules:
+        return False
+    age = _age_of_process()
+    if age is not None:
+        since_import = logging.makeLogRecord({}).relativeCreated / 1000
+        return since_import > age + _CLOCK_ERROR
+    if multiprocessing.parent_process() is None:
         return False
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     return (method or multiprocessing.get_start_method()) == "fork"
+
+
+def _age_of_process() -> float | None:
+    """Return the seconds since this process began; None where /proc does not say."""
+    try:
+        with open("/proc/self/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        began = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # after boot
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
 
 
 _BEGAN_BY_FORK = _began_by_fork()
 
 
 def is_forked() -> bool:
-    """Return whether torch's threads may have been left behind by a fork.
+    """Return whether this process may lack the threads that torch relies on.
 
-    This process was forked from the one that imported skdim, or imported it after a
-    fork from one that had imported torch.
+    A forked child inherits torch's thread pool without its threads, so parallel code
+    in it would wait for ever.  This is True if the process was forked after skdim was
+    imported, or was forked from a process that had imported torch.
     """
     return _BEGAN_BY_FORK or os.getpid() != _IMPORTING_PROCESS
 

@@ -1,10 +1,12 @@
-"""How well samples follow a law, what their codes carry, and scorers for selection.
+"""Metrics of codes: match to a distribution, dependence, information and scorers.
 
-A distance estimated from ``n`` rows is not zero even for rows drawn from the law
-itself.  ``sample_floor`` says what it is then, and a distance means little without it.
+Distances, tests and summaries take a sample as an array of shape (n_samples,
+n_components).  A distance estimated from few rows is above 0 even for rows drawn from
+the target distribution itself; compare it with ``sample_floor``, which is its value for
+such rows.
 
-Functions of a sample take plain arrays; scorers take an estimator and data, and can be
-given as ``scoring`` to the model selection of scikit-learn.
+Functions whose names end in ``_score`` take a fitted estimator and data, and can be
+passed as ``scoring`` to the model selection of scikit-learn.  Information is in nats.
 """
 
 from .capacity import channel_capacity

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skdim._core.channels import CHANNELS, NormalChannel, UniformChannel
-from skdim._utils.distributions import LAWS, Law
+from skdim._utils.distributions import DISTRIBUTIONS, Distribution
 
 
 def generator():
@@ -21,7 +21,7 @@ def test_capacity_formulas(scale, d):
 
 
 def test_every_named_distribution_has_a_channel():
-    assert CHANNELS.keys() == LAWS.keys()
+    assert CHANNELS.keys() == DISTRIBUTIONS.keys()
 
 
 @pytest.mark.parametrize("channel", CHANNELS.values())
@@ -120,7 +120,7 @@ def test_uniform_ratio_stays_finite_for_tiny_noise():
 @pytest.mark.parametrize("channel", [c(0.3) for c in CHANNELS.values()])
 def test_squash_is_the_map_of_the_distribution(channel):
     z = torch.cat([torch.linspace(-8, 8, 100), torch.randn(100, generator=generator())])
-    expected = Law(channel.distribution).from_normal(z.double().numpy())
+    expected = Distribution(channel.distribution).from_normal(z.double().numpy())
     for found, atol in ((channel.squash(z.double()), 1e-15), (channel.squash(z), 1e-6)):
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=atol)
 
