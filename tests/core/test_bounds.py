@@ -5,7 +5,14 @@ import torch
 from pairs import INFORMATION, TRANSITION, discrete_pair, gaussian_pair
 from scipy.special import logsumexp
 
-from skdim._core.bounds import BOUNDS, barber_agakov, donsker_varadhan_of, infonce
+from skdim._core import bounds
+from skdim._core.bounds import (
+    BOUNDS,
+    barber_agakov,
+    donsker_varadhan_of,
+    infonce,
+    infonce_of_samples,
+)
 from skdim._core.channels import NormalChannel
 
 ESTIMATES = {name: bound.estimate for name, bound in BOUNDS.items()}
@@ -129,6 +136,14 @@ def test_infonce_of_blocks_of_columns_is_that_of_the_whole():
     blocks = zip(scores.split([4, 2], -1), paired.split([4, 2], -1), strict=True)
     four, two = (infonce(*block) for block in blocks)
     assert (4 * four + 2 * two).item() / 6 == pytest.approx(infonce(scores).item())
+
+
+@pytest.mark.parametrize("n_scores", [1, 250, 10**6])  # a column, a few, all at once
+def test_infonce_of_samples_is_that_of_the_whole(n_scores, monkeypatch):
+    monkeypatch.setattr(bounds, "_SCORES_AT_ONCE", n_scores)
+    channel, (u, y) = NormalChannel(0.5), gaussian_pair(99, 0.5, 2)
+    found = infonce_of_samples(channel.log_ratio, u.numpy(), y.numpy())
+    assert found == pytest.approx(infonce(ratio(channel, u, y)).item())
 
 
 def test_donsker_varadhan_of_lists_is_that_of_the_matrix():

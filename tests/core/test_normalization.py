@@ -116,7 +116,7 @@ def fitted_shrinker(z):
     shrinker.fit_power(z)
     if shrinker.power < 1:
         shrunk = shrinker.shrink(z)
-        shrinker.fit(shrunk.mean(0), shrunk.var(0, correction=0))
+        shrinker.standardizer.fit_moments(shrunk.mean(0), shrunk.var(0, correction=0))
     return shrinker
 
 
