@@ -223,9 +223,9 @@ default="normal"
     columns are ignored.  X is not changed.
 
     After training, the moments of every normalisation are computed again on all
-    training rows without views, and codes are whitened.  In tables with views or
-    classes, the noisy codes are whitened instead, so that directions that the views
-    have nearly erased stay small.  With views or classes, norms that vary more than
+    training rows without views, and codes are whitened.  In tables with views, the
+    noisy codes are whitened instead, so that directions that the views have nearly
+    erased stay small.  With views or classes, norms that vary more than
     those of the distribution are then pulled in by a power of them.
 
     References

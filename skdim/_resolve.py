@@ -97,9 +97,9 @@ def noise_injected(params, input_shape, batch_size):
     network, pairs = _network(params, input_shape), _pairs(params, input_shape)
     noise_scale = _noise_scale(params, batch_size, network.is_image, pairs.has_pairs)
     channel = _core.channels.CHANNELS[params["noise_distribution"]](noise_scale)
-    # Of tables with pairs, only what the receiver sees is whitened: directions that the
-    # views have nearly erased stay small.
-    of_noisy_code = pairs.has_pairs and not network.is_image
+    # Of tables with views, only the noisy code is whitened: directions that the views
+    # have nearly erased stay small (docs/defaults.md).
+    of_noisy_code = pairs.has_views and not network.is_image
     model = _core.config.ModelSpec(
         network=replace(
             network,

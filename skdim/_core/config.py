@@ -92,9 +92,14 @@ class PairSpec:
     by_class: bool = False
 
     @property
+    def has_views(self) -> bool:
+        """Whether rows are augmented."""
+        return bool(self.augmentations)
+
+    @property
     def has_pairs(self) -> bool:
         """Whether a code is compared with that of another row or view, not itself."""
-        return bool(self.augmentations or self.by_class)
+        return self.has_views or self.by_class
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def divergence_from_shuffled(
     with sandbox(gradients=True):
         data = torch.tensor(rows, dtype=torch.float32, device="cpu")
         generator = seeded_generator(seed)
-        order = torch.randperm(len(data), generator=generator)
+        order = torch.randperm(len(data), generator=generator, device="cpu")
         n_train, n_test = len(data) * 3 // 5, len(data) // 5
         sizes = [n_train, len(data) - n_train - n_test, n_test]
         train, validation, test = data[order].split(sizes)
@@ -86,7 +86,9 @@ class _Critic(nn.Module):
 def _shuffled(rows: Tensor, widths: list[int], generator: torch.Generator) -> Tensor:
     """Return rows with each block of columns in a random order of its own."""
     blocks = rows.split(widths, dim=1)
-    orders = (torch.randperm(len(rows), generator=generator) for _ in blocks)
+    orders = (
+        torch.randperm(len(rows), generator=generator, device="cpu") for _ in blocks
+    )
     return torch.cat([b[order] for b, order in zip(blocks, orders, strict=True)], 1)
 
 
@@ -95,7 +97,8 @@ def _learn(
 ) -> None:
     """Train the critic for 50 steps to tell rows from shuffled rows."""
     for _ in range(_STEPS_PER_CHECK):
-        index = torch.randint(len(train), (2, _BATCH_SIZE), generator=generator)
+        shape = 2, _BATCH_SIZE
+        index = torch.randint(len(train), shape, generator=generator, device="cpu")
         batch, other = train[index]
         scores = network(torch.cat([batch, _shuffled(other, widths, generator)]))
         of_rows, of_shuffled = scores.split(len(batch))

@@ -279,7 +279,8 @@ def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.M
     if isinstance(spec.encoder, nn.Module):
         return copy.deepcopy(spec.encoder)
     try:
-        encoder = spec.encoder(spec.input_shape, spec.n_components)
+        with torch.device("cpu"):  # whatever the caller's default device
+            encoder = spec.encoder(spec.input_shape, spec.n_components)
     except TypeError as error:
         is_class = isinstance(spec.encoder, type)
         raise ValueError(

@@ -176,8 +176,6 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
             stack.enter_context(_shared.one_thread.replaced())
         if not {"none", "ieee"}.issuperset(_precisions()):
             stack.enter_context(_shared.full_precision.replaced())
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
         if global_seed is not None:
             stack.enter_context(_shared.generator_lock)
             stack.enter_context(torch.random.fork_rng())

@@ -262,7 +262,7 @@ def settle(
     memory: Memory | None = None,
 ) -> None:
     """Calibrate a trained model, measure its information, and fill in the result."""
-    with torch.no_grad():  # the last step may have left what no loss has seen
+    with sandbox(gradients=False):  # the last step may have left what no loss saw
         checked(float(sum(p.double().sum() for p in model.parameters())))
     result.memory = calibrate(model, config, source, generator, memory)
     result.information = checked(

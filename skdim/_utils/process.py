@@ -5,49 +5,41 @@ This module does not import torch, because it must be loaded before a fork to no
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = ["is_forked", "uninterrupted"]
 
 _IMPORTING_PROCESS = os.getpid()
-_CLOCK_ERROR = 0.1  # in seconds: the age of a process is known to a hundredth
+_FORK_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of the kernel
 
 
 def _began_by_fork() -> bool:
     """Return whether this is a forked child that found torch already imported.
 
-    Such a process is younger than modules that torch imports.  Where the system does
-    not tell the age of a process, ask multiprocessing, which knows its own forks.
+    Children of multiprocessing know how they began; of others Linux knows.
     """
     if "torch" not in sys.modules:
         return False
-    age = _age_of_process()
-    if age is not None:
-        since_import = logging.makeLogRecord({}).relativeCreated / 1000
-        return since_import > age + _CLOCK_ERROR
     if multiprocessing.parent_process() is None:
-        return False
+        return _is_fork_without_exec()
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     return (method or multiprocessing.get_start_method()) == "fork"
 
 
-def _age_of_process() -> float | None:
-    """Return the seconds since this process began; None where /proc does not say."""
+def _is_fork_without_exec() -> bool:
+    """Return whether Linux marks this process as a fork; False on other systems."""
     try:
         with open("/proc/self/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        began = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # after boot
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
-    except (OSError, AttributeError, ValueError, IndexError):
-        return None
+            flags = int(file.read().rpartition(")")[2].split()[6])
+    except (OSError, ValueError, IndexError):
+        return False
+    return bool(flags & _FORK_WITHOUT_EXEC)
 
 
 _BEGAN_BY_FORK = _began_by_fork()
