@@ -22,10 +22,12 @@ _CLOCK_ERROR = 0.1  # in seconds: the age of a process is known to a hundredth
 
 
 def _began_by_fork() -> bool:
-    """Return whether this is a forked child that found torch already imported.
+    """Return whether this process was forked from one that had imported torch.
 
-    Such a process is younger than modules that torch imports.  Where the system does
-    not tell the age of a process, ask multiprocessing, which knows its own forks.
+    It is called once, while skdim is imported.  A forked child is younger than the
+    modules that it inherits, here ``logging``, which torch imports and which notes
+    the time of its import.  Where the age of the process is not known, multiprocessing
+    is asked, which knows its own forks.
     """
     if "torch" not in sys.modules:
         return False
@@ -40,11 +42,11 @@ def _began_by_fork() -> bool:
 
 
 def _age_of_process() -> float | None:
-    """Return the seconds since this process began; None where /proc does not say."""
+    """Return the seconds since this process began, or None where /proc cannot tell."""
     try:
         with open("/proc/self/stat") as file:
             fields = file.read().rpartition(")")[2].split()
-        began = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # after boot
+        began = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # seconds after boot
         return time.clock_gettime(time.CLOCK_BOOTTIME) - began
     except (OSError, AttributeError, ValueError, IndexError):
         return None
@@ -75,7 +77,8 @@ def uninterrupted() -> Iterator[list[int]]:
     Yields
     ------
     presses : list of int
-        Grows by the number of the signal each time Ctrl-C is pressed in the block.
+        Gets one more item, the signal number, each time Ctrl-C is held back.  Stays
+        empty where nothing is held back.
     """
     presses: list[int] = []
     before = signal.getsignal(signal.SIGINT)
