@@ -70,11 +70,11 @@ class MatchDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, *, n_projections=30, random_state=0, ax=None):
-        """Draw the codes of X.
+        """Draw how well the codes of X follow their distribution.
 
         Parameters
         ----------
-        estimator : NoiseInjectedDIM or Pipeline that ends in one
+        estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
             Fitted.
         X : array-like
             Data, best held out; at least two rows.
@@ -93,7 +93,8 @@ class MatchDisplay:
         Raises
         ------
         ValueError
-            If the estimator returns its hidden layer, which follows no distribution.
+            If the estimator returns a layer below the code, which follows no
+            distribution.
         """
         return cls.from_codes(
             estimator.transform(X),
@@ -113,7 +114,7 @@ class MatchDisplay:
         random_state=0,
         ax=None,
     ):
-        """Draw a sample.
+        """Draw how well a sample follows a distribution.
 
         Parameters
         ----------
@@ -172,6 +173,7 @@ default="normal"
         return self
 
     def _plot_slices(self, axes):
+        """Draw the quantiles of the slices minus those of N(0, 1), and the band."""
         n_samples = len(self.slices)
         end = stats.norm.isf(0.5 / n_samples)
         shares = stats.norm.cdf(np.linspace(-end, end, _N_QUANTILES))
@@ -192,6 +194,7 @@ default="normal"
         _legend(axes)
 
     def _plot_norms(self, axes):
+        """Draw a histogram of the norms of codes and the chi density."""
         norms = np.linalg.norm(self.codes, axis=1)
         chi = stats.chi(self.codes.shape[1])
         label = f"rows, {norm_spread(self.codes):.2f} times its spread"
@@ -204,6 +207,7 @@ default="normal"
         _legend(axes)
 
     def _plot_codes(self, axes):
+        """Draw the first two components of codes, and circles of radius 1 and 2."""
         step = math.ceil(len(self.codes) / _MOST_POINTS)
         points = self.codes[::step, :2]
         axes.plot(*points.T, ".", color="C0", ms=3, alpha=0.5)
@@ -216,6 +220,10 @@ default="normal"
         axes.set_aspect("equal", adjustable="datalim")
 
     def _label_circle(self, axes, radius):
+        """Write which share of codes is inside a circle, and which is expected.
+
+        ``radius`` is that of the circle around 0 in the first two components.
+        """
         inside = (np.hypot(*self.codes[:, :2].T) < radius).mean()
         expected = -math.expm1(-(radius**2) / 2)
         white = {"facecolor": "white", "alpha": 0.8, "pad": 1, "lw": 0}
@@ -224,6 +232,7 @@ default="normal"
         axes.text(0, -radius, text, **style)
 
     def _plot_component(self, axes):
+        """Draw a histogram of the only component, and the density of N(0, 1)."""
         axes.hist(self.codes[:, 0], bins="auto", density=True, color="C0", alpha=0.5)
         grid = np.linspace(-4, 4, 200)
         axes.plot(grid, stats.norm.pdf(grid), color="k", label="N(0, 1)")
@@ -231,6 +240,10 @@ default="normal"
         _legend(axes)
 
     def _unit(self):
+        """Return the end of axis labels, which says that codes were mapped to N(0, 1).
+
+        It is empty if codes follow N(0, I) themselves.
+        """
         return "" if self.distribution_name == "normal" else ", mapped to N(0, 1)"
 
 
@@ -245,16 +258,17 @@ class InformationDisplay:
     Parameters
     ----------
     information_curve : ndarray of shape (n_iter,)
-        Information of each epoch, in nats.
+        Information of each epoch, in nats, as ``information_curve_`` of an estimator.
     capacity : float
-        Capacity of the channel.
+        Capacity of the noisy channel, in nats.
     batch_size : int, default=None
-        Rows per step, if the bound is at most their logarithm.
+        Rows per step, if the objective can report at most the logarithm of their
+        number, as InfoNCE does; None draws no such ceiling.
     validation_information_curve : ndarray of shape (n_iter,), default=None
-        Information on held-out rows after each epoch.
+        Information on held-out rows after each epoch, in nats; None draws none.
     match_curve : ndarray of shape (n_iter,), default=None
         Divergence of random slices of the codes from N(0, 1), for each epoch, in nats;
-        0 is perfect.
+        0 is perfect.  None draws none.
 
     Attributes
     ----------
@@ -298,7 +312,7 @@ class InformationDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
-        """Draw the training of an estimator.
+        """Draw how the training of an estimator went.
 
         Parameters
         ----------
@@ -313,6 +327,11 @@ class InformationDisplay:
             With the picture drawn.
         """
         last = last_step(estimator)
+        if not hasattr(last, "capacity_"):
+            raise ValueError(
+                f"InformationDisplay needs an estimator with a noisy channel, such as "
+                f"NoiseInjectedDIM. Got {type(last).__name__} instead."
+            )
         is_bounded = math.isfinite(last._ceiling())
         return cls(
             last.information_curve_,
@@ -325,7 +344,7 @@ class InformationDisplay:
         ).plot(ax=ax)
 
     def plot(self, ax=None):
-        """Draw the curves.
+        """Draw the curves and the ceilings.
 
         Parameters
         ----------
@@ -364,7 +383,20 @@ class InformationDisplay:
         return self
 
     def _plot_ceilings(self, axes):
-        """Draw the ceilings; one far above the other is off the picture, and named."""
+        """Draw the capacity and the logarithm of the batch size as horizontal lines.
+
+        One that is far above the other would squeeze the curves: it is only named in
+        the legend.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes
+
+        Returns
+        -------
+        lines : list of matplotlib Line2D
+            For the legend.
+        """
         ceilings = {"capacity": (self.capacity, "--")}
         if self.batch_size is not None:
             name = f"log(batch of {self.batch_size})"
@@ -379,7 +411,22 @@ class InformationDisplay:
 
 
 def _draw_curve(axes, curve, color, label):
-    """Draw a curve per epoch; a long one faintly, under its running mean."""
+    """Draw a curve of one number for each epoch, and the running mean of a long one.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+        Where to draw.
+    curve : array-like of shape (n_epochs,)
+        One of 50 epochs or more is drawn faintly, under its running mean.
+    color, label : str
+        Color of both lines, and name of the curve in the legend.
+
+    Returns
+    -------
+    line : matplotlib Line2D
+        For the legend.
+    """
     curve = np.asarray(curve, dtype=np.float64)
     epochs = np.arange(1, len(curve) + 1)
     width = max(1, len(curve) // 25)
@@ -396,14 +443,38 @@ def _draw_curve(axes, curve, color, label):
 
 
 def _legend(axes):
-    """Put the legend above what is drawn."""
+    """Show the legend, with room for it above what is drawn on ``axes``."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.25 * (high - low))
     axes.legend(fontsize="small", loc="upper left")
 
 
 def _axes(display, ax, n_axes, size):
-    """Return the figure and an array of so many Axes, made if there are none."""
+    """Return the figure and the Axes to draw on, new ones if the user gives none.
+
+    Parameters
+    ----------
+    display : type
+        Class of the display, named in error messages.
+    ax : None, matplotlib Axes or array-like of these
+        As the user gave it.
+    n_axes : int
+        Number of Axes that are needed.
+    size : tuple of (width, height)
+        Of a new figure, in inches.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+    axes : ndarray of shape (n_axes,)
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If ``ax`` holds another number of Axes.
+    """
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:

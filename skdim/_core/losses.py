@@ -41,8 +41,9 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
     where ``f(x)`` is the code of a row or of a view of it, ``f(x')`` that of another
     view or of another row of the class (without pairs, the same code), and ``z`` the
     noise.  The first two lines are ``NoiseInjectedDIM`` (Butakov et al.,
-    arXiv:2410.06993), the third is ``DeepInfoMax`` (Hjelm et al., arXiv:1808.06670).  A
-    term of weight 0 is not computed.
+    arXiv:2410.06993), the third is ``DeepInfoMax`` (Hjelm et al., arXiv:1808.06670).
+    Terms of weight 0 are left out.  KL_sliced is measured in any case, because
+    ``match_curve_`` records it.
 
     ============ ==================== ===============================================
     term         weight               what it is

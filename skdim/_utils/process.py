@@ -20,7 +20,7 @@ _FORK_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of the kernel
 
 
 def _began_by_fork() -> bool:
-    """Return whether this is a forked child that found torch already imported.
+    """Return whether this process was forked from one that had imported torch.
 
     Children of multiprocessing know how they began; of others Linux knows.
     """
@@ -67,7 +67,8 @@ def uninterrupted() -> Iterator[list[int]]:
     Yields
     ------
     presses : list of int
-        Grows by the number of the signal each time Ctrl-C is pressed in the block.
+        Gets one more item, the signal number, each time Ctrl-C is held back.  Stays
+        empty where nothing is held back.
     """
     presses: list[int] = []
     before = signal.getsignal(signal.SIGINT)
