@@ -589,9 +589,9 @@ channels) or (n_samples, channels, height, width)
         to the row.  ``output_distribution`` makes no difference.
 
         With as many components as columns this is a density of rows.  With fewer it is
-        a density along the directions in which the code changes: it does not notice a
-        row that differs from all others in other directions only, and is not comparable
-        to a density of all columns.  Where the encoder maps several regions to one
+        a density along the directions in which the code changes.  It misses rows that
+        are unusual only in other directions, and cannot be compared with a density of
+        all columns.  Where the encoder maps several regions to one
         code, the density is too high in each region.  Compare rows under one fitted
         model only; low values mean unlikely rows.
 

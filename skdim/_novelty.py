@@ -44,7 +44,7 @@ class _Plain:
     left_out: np.ndarray
 
     def state(self) -> dict[str, Any]:
-        """Return all attributes but ``left_out``, a dict by name, to be saved."""
+        """Return all attributes except ``left_out`` as a dict, to be saved."""
         return {name: v for name, v in vars(self).items() if name != "left_out"}
 
     @classmethod
@@ -412,21 +412,25 @@ class Novelty:
     def each(
         self, rows: np.ndarray, standardized: np.ndarray, features: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Return ``-log p`` of each row by each part of the score, in nats.
+        """Return how unusual each row is by each part of the score, as ``-log p``.
 
-        Rows that equal a training row are scored as if that one had been left out.
+        ``p`` is the share of training rows that are at least as unusual.  A row that
+        equals a training row is scored as if that training row had not been there.
 
         Parameters
         ----------
         rows, standardized : ndarray of shape (n_rows, n_columns)
             Rows, flattened; and the same standardised.
         features : ndarray of shape (n_rows, n_features)
-            What a model learned of them.
+            The layer below the code that the fitted encoder returns for these rows.
 
         Returns
         -------
         surprises : dict of str to ndarray of shape (n_rows,)
-            By "rows", "features", "reconstruction" and, in tables, "columns".
+            In nats.  "rows": by the distance of the standardised row from a mixture of
+            its nearest training rows; "features": the same among features;
+            "reconstruction": by the residual of predicting the row from its features;
+            "columns", in tables only: by the rank of each of its columns.
         """
         near = self.parts["rows"].near(standardized)
         own = self.parts["rows"].own(standardized, near)

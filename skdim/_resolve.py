@@ -262,7 +262,8 @@ def _n_components_for_weights(params):
 def _check_agreement(model):
     """Raise ValueError if ``agreement_weight`` is above 0 where it has no meaning.
 
-    The Barber-Agakov bound needs pairs and ``critic="channel"``.
+    It is the weight of a Barber-Agakov bound on the information, which needs pairs of
+    different rows or views, and ``critic="channel"``.
 
     Parameters
     ----------

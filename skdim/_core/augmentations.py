@@ -150,8 +150,9 @@ def crop(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return a random box of each image, enlarged to the size of the image.
 
     An augmentation.  The box has at least ``1 - strength`` of the area of its image.
-    Its aspect ratio differs from that of the image by a factor of at most 4/3, or 3/4,
-    at ``strength`` 1.  ``x`` has the shape (n_images, channels, height, width).
+    Its aspect ratio is that of the image times a random factor, between 3/4 and 4/3 at
+    ``strength`` 1 and nearer to 1 below.  ``x`` has the shape (n_images, channels,
+    height, width).
     """
     area = 1 - strength * uniform((len(x), 1, 1, 1), x, generator)
     stretch, right, down = _per_image(x, generator, 3)

@@ -273,20 +273,21 @@ def _half_square(x: Tensor) -> Tensor:
 
 
 class UniformChannel(Channel):
-    """Uniform codes U[0, 1]^d with noise U[-noise_scale, noise_scale]^d.
+    """A channel that adds noise U[-noise_scale, noise_scale]^d to codes in [0, 1]^d.
 
-    The capacity, ``d * log(1 + 1 / (2 * noise_scale))`` nats, is for codes in the unit
-    cube.
+    Codes are trained to follow U[0, 1]^d.  The capacity of the channel is
+    ``d * log(1 + 1 / (2 * noise_scale))`` nats.
 
-    The exact log density of the noise is a box: flat inside, minus infinity outside,
-    and so without a useful gradient.  ``log_ratio`` replaces it by
-    ``-|(y - u) / noise_scale|^8``, which is nearly flat inside and steep at the walls.
-    A critic that is not exact can only lower the bound.
+    The critic of this channel, ``log_ratio``, scores a code ``u`` with a noisy code
+    ``y``.  The exact log density of the noise would be a box: flat inside, minus
+    infinity outside, without a useful gradient.  The critic uses the sum over
+    components of ``-|(y - u) / noise_scale|^8`` instead, which is nearly flat inside
+    and steep at the walls.  Bounds on the information stay valid with it; they are only
+    less tight.
 
     The codes that carry most information under uniform noise lie on a grid of spacing
-    ``2 * noise_scale``; they reach the capacity if the spacing divides 1.  The smooth
-    density does not resolve a fine grid, so codes become uniform as long as the noise
-    is narrow (``widest_noise``).
+    ``2 * noise_scale``.  The smooth density blurs a fine grid, so that training yields
+    uniform codes while the noise is at most ``widest_noise``.
 
     Parameters
     ----------

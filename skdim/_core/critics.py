@@ -189,9 +189,10 @@ class ChannelCritic(Critic):
         return self.batch_moments if self.training else self._running
 
     def fit(self, moments: list[tuple[Tensor, Tensor]]) -> None:
-        """Set the moments that evaluation uses to a plain mean over batches.
+        """Store the unweighted mean of ``moments`` over batches, for use in evaluation.
 
-        Called after training, with moments of the trained model.
+        Called after training, with moments of the trained model, which replace the
+        running ones.
 
         Parameters
         ----------

@@ -204,11 +204,12 @@ def build_feature_critic(
 
 
 def _check_is_table(spec: ModelSpec, network: Network) -> None:
-    """Raise ValueError if rows are images.
+    """Raise ValueError if rows are images, for which a local critic needs positions.
 
-    For a local critic whose features have no positions: groups of columns can replace
-    them in a table, but not in an image.  ``spec`` says what the rows are; the message
-    names the encoder of ``network``.
+    It is called if a local critic is asked for and the encoder's features have no
+    positions, that is no height and width.  In a table, groups of columns then serve as
+    positions; in an image nothing does.  ``spec`` tells tables from images, and the
+    message names the encoder of ``network``.
     """
     if not spec.network.is_image:
         return

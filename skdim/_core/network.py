@@ -122,7 +122,7 @@ class InputLayer(Standardizer):
     def _scaled(self, rows: Tensor, inverse_scale: Tensor) -> Tensor:
         """Return ``(rows - mean) * inverse_scale``, clipped to [-1e9, 1e9].
 
-        The squares of the result are then finite in single precision.
+        ``mean`` is the layer's.  Squares of the result are finite in single precision.
         """
         z = rows - self.mean
         largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN

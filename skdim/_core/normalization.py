@@ -43,9 +43,9 @@ class Normalizer(nn.Module):
         Number of components of the code.
     shrinkage : float or None
         None whitens: in training each batch by its own correlations, and in evaluation
-        by those of all training rows.  A number from 0 to 1 leaves correlations alone
-        in training; in evaluation it whitens with the correlation matrix shrunk towards
-        the identity by at least this weight.
+        by those of all training rows.  With a number from 0 to 1, training only
+        standardises; evaluation whitens with the correlation matrix, shrunk towards the
+        identity with this weight or more.
 
     Notes
     -----

@@ -54,9 +54,15 @@ class Watcher:
 
 
 class Watchers(Watcher):
-    """Pass every epoch on to several watchers; training stops if one of them asks.
+    """A watcher that calls several others: after every epoch, each is called.
 
+    Training stops if the ``epoch_ends`` of at least one of them returns True.
     ``close`` does nothing here: each watcher is closed by the code that made it.
+
+    Parameters
+    ----------
+    *watchers : Watcher
+        In the order in which they are called.
     """
 
     def __init__(self, *watchers: Watcher) -> None:

@@ -51,8 +51,8 @@ default="normal"
     -------
     floor : float
         Mean of ``distance`` over the samples, in its units.  Codes cannot be expected
-        to have a smaller distance.  ``norm_spread`` and ``effective_rank`` are no
-        distances: codes should come close to this mean, from either side.
+        to have a smaller distance.  ``norm_spread`` and ``effective_rank`` are
+        not distances: for them the mean is a value to come close to, not a lower limit.
 
     Raises
     ------

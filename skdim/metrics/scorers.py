@@ -31,9 +31,9 @@ def capacity_share_score(estimator, X, y=None):
     """Score an estimator by the share of its channel's capacity that the codes use.
 
     The score is a lower bound on the mutual information between the code of a view of
-    a row and the noisy code of this row, divided by ``capacity_``.  Without views the
-    code of the row itself takes the place of the first.  The bound is InfoNCE, whatever
-    ``objective`` the estimator was trained with.
+    a row and the noisy code of this row, divided by ``capacity_``.  Without views, the
+    code of the row itself is used instead of that of a view.  The bound is InfoNCE,
+    whatever ``objective`` the estimator was trained with.
 
     Use it to choose layer sizes, weight decay, views or epochs **at a fixed noise scale
     and number of components**.  It cannot choose these two: under wide noise any codes
@@ -218,10 +218,11 @@ def reference_information(
 
     It is a lower bound on the mutual information between the rows and the same rows
     plus independent normal noise: InfoNCE with the density of the noise as critic.  It
-    measures how well each noisy row identifies the row it comes from, and compares
-    samples by the same noise.  The sample is first mapped from its target distribution
-    to the normal one.  It is then centred and, if its mean square is above 1, scaled
-    down to 1, so that large codes gain nothing over the noise.
+    measures how well each noisy row identifies the row it comes from.  The noise is the
+    same for all samples, so that they can be compared.  The sample is first mapped from
+    its target distribution to the normal one.  Each component is then centred, and the
+    sample is divided by the root of the mean square of all entries if that is above 1,
+    so that large codes gain nothing over the noise.
 
     Parameters
     ----------
