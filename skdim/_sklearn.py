@@ -76,7 +76,7 @@ class NameIn(StrOptions):
 
     def __init__(self, module, registry, *words):
         # Not the base class's, which would ask for the names, and import torch.
-        self.type, self.deprecated = str, set()
+        self.type, self.deprecated, self.hidden = str, set(), False
         self._module, self._registry, self._words = module, registry, set(words)
 
     @property
