@@ -241,17 +241,22 @@ class Bound:
     estimate: Callable[[Tensor], Tensor]
     ceiling: Callable[[int], float] = lambda batch_size: math.inf
 
-    def estimated(self, scores: Tensor, objective: Tensor) -> Tensor:
+    def estimated(self, scores: Tensor, objective: Tensor | None = None) -> Tensor:
         """Return ``estimate(scores)``, without computing it twice.
 
         Parameters
         ----------
         scores : Tensor of shape (..., n, n)
-        objective : Tensor of shape ()
-            The value of ``objective(scores)``, which is returned without gradient if
-            objective and estimate are one function.
+        objective : Tensor of shape () or None
+            The value of ``objective(scores)``, if it is known.  It is returned without
+            gradient if objective and estimate are one function.
+
+        Returns
+        -------
+        estimate : Tensor of shape ()
+            In nats.
         """
-        if self.estimate is self.objective:
+        if objective is not None and self.estimate is self.objective:
             return objective.detach()
         return self.estimate(scores)
 

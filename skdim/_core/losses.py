@@ -115,7 +115,9 @@ def channel_information(
             scores = critic(u, y)
             value = bound.objective(scores)
             with torch.no_grad():
-                estimates.append(bound.estimate(critic.reported(u, y, scores)))
+                reported = critic.reported(u, y, scores)
+                known = value if reported is scores else None
+                estimates.append(bound.estimated(reported, known))
             if w:
                 value = torch.lerp(value, critic.agreement(u, codes, scores), w)
             values.append(value)
@@ -142,7 +144,7 @@ def feature_information(
         scores = model.critics[name](features, codes, generator)
         values.append(bound.objective(scores))
         with torch.no_grad():
-            estimates.append(bound.estimate(scores))
+            estimates.append(bound.estimated(scores, values[-1]))
     return torch.stack(values).mean(), torch.stack(estimates).mean()
 
 
