@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skdim._core.bounds import infonce
-from skdim._critics import LEARNED
+from skdim._core.critics import CRITICS
 
 
 def simclr(a, b, temperature=0.5):
@@ -79,7 +79,7 @@ class DeepInfoMax(nn.Module):
     def __init__(self, n_components, match=None, weight=0.0):
         super().__init__()
         generator = torch.Generator().manual_seed(torch.initial_seed())
-        self.critic = LEARNED["separable"](n_components, n_components, generator)
+        self.critic = CRITICS["separable"](n_components, n_components, generator)
         self.match, self.weight = match, weight
 
     def forward(self, a, b):

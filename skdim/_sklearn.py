@@ -83,7 +83,7 @@ class NameIn(StrOptions):
 
     def __init__(self, module, registry, *words):
         # Not the base class's, which would look the dict up and import torch.
-        self.type, self.deprecated = str, set()
+        self.type, self.deprecated, self.hidden = str, set(), False
         self._module, self._registry, self._words = module, registry, set(words)
 
     @property

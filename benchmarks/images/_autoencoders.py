@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from benchmarks.images import _training as training
-from skdim._channels import NormalChannel
-from skdim._runtime import seeded_generator
-from skdim._statistics import finalize
-from skdim._terms import Encoded, PriorTerm
+from skdim._core.adversary import Discriminator
+from skdim._core.calibration import calibrate
+from skdim._core.runtime import seeded_generator
 
 
 class Decoder(nn.Sequential):
@@ -53,16 +52,20 @@ class AdversarialAutoencoder(nn.Module):
         super().__init__()
         self.decoder = Decoder(n_components, sizes)
         generator = seeded_generator(torch.initial_seed())
-        prior = PriorTerm(1.0, NormalChannel(0.0), n_components, generator)
+        discriminator = Discriminator(n_components, generator)
         # Not a child: it has an optimiser of its own.
-        self.prior = (prior.train(),)
+        self.adversary = discriminator, discriminator.optimizer()
 
     def forward(self, inputs, hidden, codes, generator):
-        """Return the loss."""
+        """Take a step of the discriminator; return the loss."""
+        discriminator, optimizer = self.adversary
+        discriminator.to(codes.device)
+        draws = torch.empty_like(codes).normal_(generator=generator)
+        optimizer.zero_grad()
+        discriminator.classification_loss(codes.detach(), draws).backward()
+        optimizer.step()
         error = (self.decoder(codes) - inputs).square().mean() / 2
-        encoded = Encoded(codes, [codes], codes, [])
-        prior = self.prior[0].to(codes.device)
-        return error - 0.1 * prior(encoded, generator).objective
+        return error + 0.1 * discriminator.fooling_loss(codes)
 
 
 def trained(make, case, X, seed, encoder, sizes):
@@ -75,12 +78,12 @@ def trained(make, case, X, seed, encoder, sizes):
     loss = None if make is None else make(case.n_components, sizes, n_hidden)
 
     def loss_of_batch(index):
-        inputs = model.network.input(source.take(index)).float()
+        inputs = source.take(index)
         encoder = model.network.encoder
         hidden = encoder.hidden(encoder.features(inputs))
         return loss(inputs, hidden, encoder.code(hidden), generators[1])
 
     if loss is not None:
         training.minimize(loss_of_batch, model, loss, source, case, generators)
-    finalize(model, config, source, generators[0])
+    calibrate(model, config, source, generators[0])
     return model.network.cpu()

@@ -1,9 +1,10 @@
 """Training of images, the same for all methods, and the losses of the peers.
 
-Every method has the same encoder, augmentations, batches, steps, optimiser and precise
-statistics at the end; only the loss differs.
+Every method has the same encoder, augmentations, batches, steps, optimiser and
+calibration; only the loss differs.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 
 from benchmarks import _losses as losses
-from skdim import NoiseInjectedDIM
-from skdim._model import InfoMax, make_source
-from skdim._network import Network
-from skdim._rows import batches
-from skdim._runtime import sandbox, seeded_generator, take
-from skdim._statistics import finalize
+from skdim import NoiseInjectedDIM, _resolve
+from skdim._core.batches import Data
+from skdim._core.calibration import calibrate
+from skdim._core.losses import objective
+from skdim._core.network import Network
+from skdim._core.runtime import sandbox, seeded_generator, take
+from skdim._core.training import prepare
+from skdim._utils.images import ChannelsFirst
+from skdim._utils.rows import batches
 
 ENCODER = {"hidden_layer_sizes": (16, 32, 64)}
 RATE, WEIGHT_DECAY = 6e-3, 0.5  # our defaults
@@ -94,11 +98,13 @@ def trained(method, setting, case, images, seed):
         loss = PEERS[method][0](case.n_components, setting)
         return trained_by(loss, case, images, seed)
     model, config, source, generators = prepared(case, images, seed, None, setting)
-    minimize(
-        lambda index: -model(source, index, generators[1]).objective,
-        *(model, None, source, case, generators),
-    )
-    finalize(model, config, source, generators[0])
+
+    def loss_of_batch(index):
+        encoded = model.encode(source.draw(index, generators[1]))
+        return -objective(model, encoded, generators[1]).value
+
+    minimize(loss_of_batch, model, None, source, case, generators)
+    calibrate(model, config, source, generators[0])
     return model.network.cpu()
 
 
@@ -107,44 +113,41 @@ def trained_by(loss, case, images, seed, encoder=None):
     model, config, source, generators = prepared(case, images, seed, encoder)
 
     def loss_of_batch(index):
-        views = [model._side(source, index, generators[1]) for _ in range(2)]
-        return loss(*model.network.encode(torch.cat(views)).chunk(2))
+        batch = source.draw(index, generators[1])
+        inputs = torch.cat([batch.rows, *batch.views])
+        return loss(*model.network.encode(inputs).chunk(2))
 
     minimize(loss_of_batch, model, loss, source, case, generators)
-    finalize(model, config, source, generators[0])
+    calibrate(model, config, source, generators[0])
     return model.network.cpu()
 
 
 def prepared(case, images, seed, encoder=None, setting=None):
     """Return model, configuration, source of rows and two generators of a training.
 
-    Without a setting the model is made for a peer: its codes are neither whitened nor
-    drawn in.  The first generator orders rows, on the CPU; the second draws noise and
-    views, on the device.
+    Without a setting the model is made for a peer: its codes are standardised, and
+    neither whitened nor shrunk.  The first generator orders rows, on the CPU; the
+    second draws noise and views, on the device.
     """
     estimator = NoiseInjectedDIM(
         case.n_components,
         batch_size=case.batch_size,
         max_iter=case.steps // (len(images) // case.batch_size),
         learning_rate_init=RATE,
-        alpha=WEIGHT_DECAY,
+        weight_decay=WEIGHT_DECAY,
         **(encoder or ENCODER),
         **(setting or {}),
     )
-    rows = images.reshape(len(images), -1)
-    estimator.n_features_in_ = rows.shape[1]
-    config = estimator._resolve(len(images), images.shape[1:], seed)
-    torch.manual_seed(seed)
-    generators = seeded_generator(seed), seeded_generator(seed + 1, config.device)
-    spec = config.model
+    params = estimator.get_params(deep=False)
+    rows, size = ChannelsFirst(images, images.shape[1:]), case.batch_size
+    spec = _resolve.noise_injected(params, rows.shape[1:], size)
     if setting is None:
-        plain = replace(spec.network, whiten=False, draws_in=False)
+        plain = replace(spec.network, shrinkage=1.0, shrinks_norms=False)
         spec = replace(spec, network=plain)
-    model = InfoMax(spec, generators[0])
-    model.network.input.fit(rows)
-    model.network.input.float()
-    model.to(config.device)
-    source = make_source(model, rows, seed, config.device)
+    config = _resolve.training(params, spec, len(rows), size, seed)
+    torch.manual_seed(seed)  # for an encoder that is not one of ours
+    generators = seeded_generator(seed), seeded_generator(seed + 1, config.device)
+    model, source = prepare(config, Data(rows), None, generators[0])
     return model, config, source, generators
 
 
@@ -177,10 +180,9 @@ def indices(n_rows, case, generator):
 
 def layers(network: Network, images):
     """Yield codes, the hidden layer below them and the map of features, in chunks."""
-    rows = images.reshape(len(images), -1)
+    rows, encoder = ChannelsFirst(images, images.shape[1:]), network.encoder
     with sandbox(gradients=False):
-        for chunk in batches(*rows.shape):
-            encoder, inputs = network.encoder, network.input(take(rows, chunk)).float()
-            features = encoder.features(inputs)
+        for chunk in batches(len(rows), math.prod(rows.shape[1:])):
+            features = encoder.features(network.input(take(rows, chunk)))
             hidden = encoder.hidden(features)
             yield network.normalized(encoder.code(hidden)), hidden, features

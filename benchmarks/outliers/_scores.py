@@ -14,9 +14,10 @@ from sklearn.model_selection import KFold
 from sklearn.neighbors import KernelDensity, NearestNeighbors
 from torch import nn
 
-from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM
-from skdim._outlier_detector import default
-from skdim._parameters import BATCH_SIZE
+from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM, Views, _outlier_detector
+from skdim._novelty import Novelty
+from skdim._outlier_detector import default_estimator
+from skdim._resolve import BATCH_SIZE
 
 OURS = "InfoMaxOutlierDetector"
 
@@ -46,10 +47,16 @@ def crossed(X, X_test, seed, n_folds=4):
     return {"": total}, n_higher / (1 + len(X))
 
 
+def parts_of(detector, X):
+    """Return {name: scores} of each part of a detector's score."""
+    novelty = Novelty.restored(detector._state["novelty"])
+    return novelty.each(*_outlier_detector._inputs(detector.estimator_, X))
+
+
 def ours_by_parts(X, X_test, seed):
     """Return each part of the detector's score alone, and the score without it."""
     detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed).fit(X)
-    parts = detector._model.parts(X_test)
+    parts = parts_of(detector, X_test)
     scores = {f"{name} alone": part for name, part in parts.items()}
     for name, part in parts.items():
         scores[f"without {name}"] = sum(parts.values()) - part
@@ -58,14 +65,14 @@ def ours_by_parts(X, X_test, seed):
 
 def relearned(X, X_test, seed, steps=200, **params):
     """Return the score of the detector with other parameters of its estimator."""
-    estimator = default(X, steps).set_params(**params)
+    estimator = default_estimator(X, steps).set_params(**params)
     return ours(X, X_test, seed, estimator=estimator, calibration_size=0)
 
 
 def at_capacity(X, X_test, seed, share):
     """Return the score with noise that leaves this share of the default capacity."""
     nats = share * math.log(min(BATCH_SIZE, len(X)))
-    scale = 1 / math.sqrt(math.expm1(2 * nats / default(X).n_components))
+    scale = 1 / math.sqrt(math.expm1(2 * nats / default_estimator(X).n_components))
     return relearned(X, X_test, seed, noise_scale=min(max(scale, 1e-6), 1e6))
 
 
@@ -102,11 +109,11 @@ def residual(input_shape, n_outputs):
 
 def model_alone(X, X_test, seed, **params):
     """Return scores that a NoiseInjectedDIM gives without a detector."""
-    params = {"n_components": default(X).n_components} | params
+    params = {"n_components": default_estimator(X).n_components} | params
     dim = NoiseInjectedDIM(random_state=seed, **params).fit(X)
     density, trained_on = -dim.score_samples(X_test), -dim.score_samples(X)
     codes, codes_test = dim.transform(X), dim.transform(X_test)
-    hidden, hidden_test = dim._representation(X), dim._representation(X_test)
+    (_, hidden), (_, hidden_test) = dim._representation(X), dim._representation(X_test)
     kernels = KernelDensity(bandwidth=dim.noise_scale_).fit(codes)
     errors = X_test - Ridge().fit(codes, X).predict(codes_test)
     scores = {
@@ -128,6 +135,8 @@ def distance(X, X_test, k=5):
     return (index.kneighbors() if X is X_test else index.kneighbors(X_test))[0][:, -1]
 
 
+JITTER = Views("jitter", strength=0.3)
+# Names are those of the stored results; in one of them ``view_strength`` is ``JITTER``.
 TRIALS = {
     "parts": ours_by_parts,
     "untrained features": partial(relearned, max_iter=1, learning_rate_init=1e-9),
@@ -136,7 +145,7 @@ TRIALS = {
     "512 hidden units": partial(relearned, hidden_layer_sizes=512),
     "residual encoder": partial(relearned, encoder=residual),
     "early stopping": partial(relearned, early_stopping=True),
-    "features of views='jitter'": partial(relearned, views="jitter", view_strength=0.3),
+    "features of views='jitter'": partial(relearned, views=JITTER),
     "features of views=None": partial(relearned, views=None),
     "half the capacity": partial(at_capacity, share=0.5),
     "twice the capacity": partial(at_capacity, share=2),
@@ -144,6 +153,6 @@ TRIALS = {
     "NoiseInjectedDIM": model_alone,
     "NoiseInjectedDIM(views=None)": partial(model_alone, views=None),
     "NoiseInjectedDIM(view_strength=0.3, views='jitter')": partial(
-        model_alone, views="jitter", view_strength=0.3
+        model_alone, views=JITTER
     ),
 }

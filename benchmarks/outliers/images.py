@@ -16,10 +16,10 @@ from torch import nn
 
 from benchmarks._common import arguments, save, stored
 from benchmarks.images._autoencoders import Decoder
-from benchmarks.outliers._scores import distance
+from benchmarks.outliers._scores import distance, parts_of
 from skdim import InfoMaxOutlierDetector
-from skdim._encoders import ENCODERS
-from skdim._runtime import seeded_generator
+from skdim._core.encoders import ENCODERS
+from skdim._core.runtime import seeded_generator
 
 N_TRAIN, N_TEST = 1000, 2000
 STEPS, BATCH, RATE = 200, 256, 1e-3
@@ -40,7 +40,7 @@ def load(folder, data):
 def ours(X, X_test, seed):
     """Return the score of InfoMaxOutlierDetector and each of its parts."""
     detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed).fit(X)
-    parts = detector._model.parts(X_test)
+    parts = parts_of(detector, X_test)
     return {"": sum(parts.values())} | {f"{k} alone": v for k, v in parts.items()}
 
 

@@ -315,7 +315,7 @@ class Bound:
     estimate: Callable[[Tensor], Tensor]
     ceiling: Callable[[int], float] = lambda batch_size: math.inf
 
-    def estimated(self, scores: Tensor, objective: Tensor) -> Tensor:
+    def estimated(self, scores: Tensor, objective: Tensor | None = None) -> Tensor:
         """Return ``estimate(scores)``, without computing it twice.
 
         If the estimate and the objective are one function, ``objective`` is returned.
@@ -324,8 +324,8 @@ class Bound:
         ----------
         scores : Tensor of shape (..., n, n)
             Critic scores, with pairs on the diagonal.
-        objective : Tensor of shape ()
-            The value of ``self.objective(scores)``, already computed for training.
+        objective : Tensor of shape () or None
+            The value of ``self.objective(scores)``, if it is already computed.
 
         Returns
         -------
@@ -333,7 +333,7 @@ class Bound:
             Estimated mutual information in nats; without gradient if it is
             ``objective``.
         """
-        if self.estimate is self.objective:
+        if objective is not None and self.estimate is self.objective:
             return objective.detach()
         return self.estimate(scores)
 

@@ -162,7 +162,9 @@ def channel_information(
             scores = critic(u, y)
             value = bound.objective(scores)
             with torch.no_grad():
-                estimates.append(bound.estimate(critic.reported(u, y, scores)))
+                reported = critic.reported(u, y, scores)
+                known = value if reported is scores else None
+                estimates.append(bound.estimated(reported, known))
             if w:
                 value = torch.lerp(value, critic.agreement(u, codes, scores), w)
             values.append(value)
