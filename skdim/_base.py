@@ -143,15 +143,14 @@ class BaseInfoMax(
         model : ModelSpec
         """
 
-    @property
     @abstractmethod
     def _distribution(self):
-        """Distribution that codes are to follow: a name or one of scipy.stats."""
+        """Return the distribution that codes are to follow: a name or a scipy one."""
 
     def _doubts(self):
         """Return warnings, a list of str, if the result of a ``fit`` may be poor.
 
-        ``result`` is the TrainingResult; fitted attributes are set already.
+        It is called when the fitted attributes are set.
         """
         return []
 
@@ -498,7 +497,7 @@ channels) or (n_samples, channels, height, width)
         """
         is_code = config.model.network.output_layer == "code"
         new = {
-            "output_distribution_": self._distribution if is_code else None,
+            "output_distribution_": self._distribution() if is_code else None,
             "batch_size_": config.batch_size,
             "information_": result.information,
             "information_curve_": result.information_curve,

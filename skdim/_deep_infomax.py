@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import ClassVar
 
-from . import _resolve
+from . import _core, _resolve
 from ._base import BaseInfoMax
 from ._sklearn import NameIn, weight
 
@@ -298,9 +298,8 @@ class DeepInfoMax(BaseInfoMax):
         "feature_critic": "critic",
     }
 
-    @property
     def _distribution(self):
-        return self.prior
+        return _core.channels.CHANNELS[self.prior].distribution
 
     def _model_spec(self, input_shape, batch_size):
         return _resolve.deep_infomax(self.get_params(deep=False), input_shape)

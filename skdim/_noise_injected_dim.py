@@ -326,7 +326,6 @@ default="normal"
         "critic": [NameIn("critics", "CRITICS", "channel")],
     }
 
-    @property
     def _distribution(self):
         return self.output_distribution
 

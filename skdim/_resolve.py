@@ -371,7 +371,7 @@ def _pairs(params, input_shape):
     if steps is None or isinstance(steps, str) or callable(steps):
         steps = [] if steps is None else [steps]
     for step in steps:
-        if not callable(step):
+        if not callable(step) or isinstance(step, type):
             _check_augmentation(step, views.strength, is_image)
     strength = views.strength
     return _core.config.PairSpec(

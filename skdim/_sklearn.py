@@ -82,8 +82,9 @@ class NameIn(StrOptions):
     """
 
     def __init__(self, module, registry, *words):
-        # Not the base class's, which would look the dict up and import torch.
-        self.type, self.deprecated, self.hidden = str, set(), False
+        # Not that of Options, which would look the dict up and import torch.
+        super(_param_validation.Options, self).__init__()
+        self.type, self.deprecated = str, set()
         self._module, self._registry, self._words = module, registry, set(words)
 
     @property

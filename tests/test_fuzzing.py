@@ -45,7 +45,7 @@ def test_some_examples(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "n_examples"), [("tables", 1200), ("images", 800)])
+@pytest.mark.parametrize(("kind", "n_examples"), [("tables", 700), ("images", 500)])
 def test_many_examples(kind, n_examples):
     counts = outcomes(STRATEGIES[kind], n_examples)
     # Else little would be tried of what comes after validation.
@@ -67,10 +67,14 @@ def test_bad_case_is_refused():
 
 
 def test_moments_beyond_single_precision_are_refused():
-    params = {"alpha": 1e30, "learning_rate_init": 0.5, "encoder": Code("make_module")}
+    params = {
+        "weight_decay": 1e30,
+        "learning_rate_init": 0.5,
+        "encoder": Code("make_module"),
+    }
     case = Case(Data((2, 1, 1, 2)), params={"n_components": 12, **SMALL, **params})
     assert outcome(case) == "refused: ValueError"  # by the decay of the weights
-    params |= {"alpha": 0, "learning_rate_init": 1e30}
+    params |= {"weight_decay": 0, "learning_rate_init": 1e30}
     case = Case(Data((2, 1, 1, 2)), params={"n_components": 12, **SMALL, **params})
     assert outcome(case) == "diverged"
 

@@ -1,4 +1,4 @@
-"""Parameters that are code: views, encoders and laws of a user's own.
+"""Parameters that are code: augmentations, encoders and distributions of a user's own.
 
 Functions stand at the level of the module, as pickle asks.
 """
@@ -15,11 +15,11 @@ from torch import nn
 __all__ = [
     "COUNT_CODES",
     "ENCODER_CODES",
-    "LAW_CODES",
+    "DISTRIBUTION_CODES",
     "REAL_CODES",
     "VIEW_CODES",
     "WRONG_ENCODER_CODES",
-    "WRONG_LAW_CODES",
+    "WRONG_DISTRIBUTION_CODES",
     "WRONG_VIEW_CODES",
     "Code",
     "built",
@@ -91,14 +91,14 @@ WRONG_ENCODER_CODES = [
     *("make_too_wide", "make_untrainable", "make_number", "module(3, 2)"),
     *("module(8, 3)", "nn.Linear(5, 2)", "nn.Linear(4, 4).double()"),
 ]
-LAW_CODES = [
+DISTRIBUTION_CODES = [
     *("stats.expon()", "stats.norm(5, 2)", "stats.gamma(2.0)", "stats.t(3)"),
     *("stats.cauchy()", "stats.beta(0.5, 0.5)", "stats.lognorm(1.0)", "stats.laplace"),
     *("stats.uniform(-1, 2)", "stats.norm(0, 1e-20)", "stats.pareto(2.0)"),
     *("stats.triang(0.5)", "stats.Uniform(a=1, b=2)", "stats.lognorm(20.0)"),
     *("stats.norm(1e6, 1e30)", "stats.pareto(0.1)"),
 ]
-WRONG_LAW_CODES = [
+WRONG_DISTRIBUTION_CODES = [
     *("stats.poisson(3)", "stats.expon(scale=-1)", "stats.norm([0, 1], [1, 1])"),
     *("stats.Normal(mu=1)", "stats.gamma", "stats.norm(1e30, 1)", "stats.norm"),
     *("stats.norm(np.nan, 1)", "stats.norm('a', 1)", "stats.multivariate_normal()"),
