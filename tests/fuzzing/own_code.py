@@ -14,12 +14,12 @@ from torch import nn
 
 __all__ = [
     "COUNT_CODES",
-    "ENCODER_CODES",
     "DISTRIBUTION_CODES",
+    "ENCODER_CODES",
     "REAL_CODES",
     "VIEW_CODES",
-    "WRONG_ENCODER_CODES",
     "WRONG_DISTRIBUTION_CODES",
+    "WRONG_ENCODER_CODES",
     "WRONG_VIEW_CODES",
     "Code",
     "built",

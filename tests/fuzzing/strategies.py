@@ -27,12 +27,12 @@ from .inputs import (
 )
 from .own_code import (
     COUNT_CODES,
-    ENCODER_CODES,
     DISTRIBUTION_CODES,
+    ENCODER_CODES,
     REAL_CODES,
     VIEW_CODES,
-    WRONG_ENCODER_CODES,
     WRONG_DISTRIBUTION_CODES,
+    WRONG_ENCODER_CODES,
     WRONG_VIEW_CODES,
     Code,
     built,
@@ -98,7 +98,8 @@ def encoders(is_image):
 def valid_parameters(is_image):
     """Return strategies by name, of what each parameter may be on its own."""
     return {
-        "output_distribution": st.sampled_from(list(DISTRIBUTIONS)) | codes(DISTRIBUTION_CODES),
+        "output_distribution": st.sampled_from(list(DISTRIBUTIONS))
+        | codes(DISTRIBUTION_CODES),
         "noise_distribution": st.sampled_from(list(CHANNELS)),
         "noise_scale": AUTO | some(1e-6, 0.01, 0.5, 30, 1e6) | codes(REAL_CODES),
         "objective": st.sampled_from(list(BOUNDS)),
