@@ -1,8 +1,8 @@
-"""Losses of peers on the codes of two views, by their papers' formulas.
+"""Losses of peers on the codes of two views, by the formulas of their papers.
 
-The test suite holds them to the values of the library lightly where it has them.  Each
-is called with two batches of codes, row by row of the same origin.  Those that
-hold parameters of their own are modules.
+Tests compare them with the library lightly where it has them.  Each loss takes two
+batches of codes; row i of both is a view of the same input.  Losses with parameters of
+their own are modules.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skdim._core.bounds import infonce
-from skdim._critics import LEARNED
+from skdim._core.critics import CRITICS
 
 
 def simclr(a, b, temperature=0.5):
@@ -69,20 +69,21 @@ def _directions(z, n_slices):
 
 
 class DeepInfoMax(nn.Module):
-    """InfoNCE between views with a separable critic and no noise, plus a match.
+    """InfoNCE between two views with a separable critic, and a term for the match.
 
-    Without a match, plain Deep InfoMax (Hjelm et al., arXiv 1808.06670) between codes;
-    these are brought to mean 0 and variance 1, as ours are.
+    ``match`` measures the distance of codes to N(0, I).  Without it this is plain Deep
+    InfoMax (Hjelm et al., arXiv 1808.06670) between codes.  Codes are brought to mean 0
+    and variance 1, as in skdim.
     """
 
     def __init__(self, n_components, match=None, weight=0.0):
         super().__init__()
         generator = torch.Generator().manual_seed(torch.initial_seed())
-        self.critic = LEARNED["separable"](n_components, n_components, generator)
+        self.critic = CRITICS["separable"](n_components, n_components, generator)
         self.match, self.weight = match, weight
 
     def forward(self, a, b):
-        """Return what is minimised."""
+        """Return the loss."""
         a, b = _standardized(a), _standardized(b)
         loss = -infonce(self.critic(a, b))
         if self.match is not None:
@@ -118,7 +119,7 @@ def discrepancy(z):
 
 
 class _Reverse(torch.autograd.Function):
-    """Pass values on and turn gradients around (Ganin, arXiv 1409.7495)."""
+    """Identity whose gradient is reversed (Ganin, arXiv 1409.7495)."""
 
     @staticmethod
     def forward(ctx, z):
@@ -130,7 +131,7 @@ class _Reverse(torch.autograd.Function):
 
 
 class Adversary(nn.Module):
-    """A discriminator between codes and N(0, I), which the encoder works against."""
+    """A discriminator between codes and N(0, I), which the encoder is to deceive."""
 
     def __init__(self, n_components):
         super().__init__()

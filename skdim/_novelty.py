@@ -1,9 +1,13 @@
-"""How unlike training rows a row is: four views of it, and their sum.
+"""The score of the outlier detector: four parts, and Fisher's sum of their p-values.
 
-Each view has a scale of its own.  Among the training rows, each scored as if it had
-been left out, a value becomes a p-value, and the sum of ``-log p`` over the views is
-what Fisher's method combines tests by (R. A. Fisher, *Statistical Methods for Research
-Workers*, 1925, section 21.1).
+Each part has a scale of its own.  Among the training rows, each scored as if it had
+been left out, its value becomes a p-value, and the score is the sum of ``-log p`` over
+the parts, by which Fisher's method combines tests (R. A. Fisher, *Statistical Methods
+for Research Workers*, 1925, section 21.1).
+
+The higher a score, the more unlike the training rows a row is.  Fitted objects hold
+arrays and numbers only: ``state`` returns these as a dict to be saved, and ``restored``
+makes an object from the dict again.
 """
 
 from __future__ import annotations
@@ -15,105 +19,113 @@ from sklearn.neighbors import NearestNeighbors
 
 from ._utils.rows import batches
 
-__all__ = ["Columns", "Neighbors", "Novelty", "Reconstruction", "Scaling", "Surprise"]
+__all__ = ["Columns", "Neighbors", "Novelty", "Reconstruction", "Surprise"]
 
 _NOT_TRAINED_ON = -1
-_TINY = 1e-6  # Of numbers of variance 1: what is nearer than this is equal
-_FAR = 1e9  # Its square is still a number
-_LEAST_VARIANCE = 0.01  # Of errors; smaller differences are not looked at
-_LEAST_EXCESS = 0.01  # In nats or parts of a distance
+_TINY = 1e-6  # for numbers of variance 1: smaller differences count as none
+_LEAST_VARIANCE = 0.01  # added to variances of residuals
+_LEAST_EXCESS = 0.01  # smallest mean excess over the 95 % quantile of a part
 _N_NEIGHBORS = 5
-_SHRINKAGE = 0.3  # Of their weights, relative to their mean square distance from center
-_RIDGE = 1e-4  # Of the map from features to rows, relative to their mean square
-_TAIL = 0.05  # Share of the surprises that lie on a straight line
-_DECIMALS = 6  # Sums of floats round differently in batches of another size
+_RIDGE_OF_WEIGHTS = 0.3  # relative to the neighbours' mean square distance
+_RIDGE_OF_MAP = 1e-4  # relative to the features' mean square
+_TAIL = 0.05  # share of values whose -log p lies on a straight line
+_DECIMALS = 6  # sums of floats round differently in batches of another size
 
 
-class Scaling:
-    """Rows as flat numbers of variance 1; columns that never vary are left out.
+class _Plain:
+    """Base of fitted objects whose attributes are arrays and numbers, to be saved so.
 
-    Columns of a table have a scale each, the pixels of images one for all.
+    Attributes
+    ----------
+    left_out : ndarray of shape (n_rows,)
+        Value of each training row as if it had been left out; needed in ``fit`` only.
     """
 
-    def __init__(self, rows: np.ndarray) -> None:
-        is_image, flat = rows.ndim > 2, self.flat(rows)
-        largest = np.abs(flat).max(None if is_image else 0)
-        self.unit = np.where(largest > 0, largest, 1)  # so that squares are numbers
-        flat = flat / self.unit
-        self.mean, scale = flat.mean(0), flat.std(0)
-        least = 10 * np.finfo(np.float64).eps
-        if is_image:  # where pixels never varied, something may appear
-            whole = np.sqrt((scale**2).mean())
-            scale = np.full_like(scale, whole if whole > least else 1)
-        varies = scale > least
-        self.inverse = np.divide(1, scale, where=varies, out=np.zeros_like(scale))
+    left_out: np.ndarray
 
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows on this scale, in double precision."""
-        with np.errstate(over="ignore"):
-            away = np.clip(self.flat(rows) / self.unit - self.mean, -1e300, 1e300)
-            return np.clip(away * self.inverse, -_FAR, _FAR)
+    def state(self) -> dict[str, Any]:
+        """Return all attributes except ``left_out`` as a dict, to be saved."""
+        return {name: v for name, v in vars(self).items() if name != "left_out"}
 
-    @staticmethod
-    def flat(rows: np.ndarray) -> np.ndarray:
-        """Return rows as they are, flat and in double precision."""
-        return rows.reshape(len(rows), -1).astype(np.float64)
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> _Plain:
+        """Return a new object of this class from what ``state`` returned."""
+        self = cls.__new__(cls)
+        vars(self).update(state)
+        return self
 
 
-class Neighbors:
-    """How far a row is from what its nearest training rows make of it.
+class Neighbors(_Plain):
+    """Log-distance of a row from the best mixture of its five nearest training rows.
 
-    These are mixed to come close to the row, with weights that are kept small: a local
-    linear model, of which a single neighbour and the mean of all are the two ends.
+    The weights of the mixture are a ridge regression of the row on its neighbours, a
+    local linear model between a single neighbour and the mean of all.  A call returns
+    the values of new rows, ``left_out`` holds those of the training rows.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_columns)
-        Those trained on.
+        Training rows, at least two.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
         self.rows = rows
         self.n_neighbors = min(_N_NEIGHBORS, len(rows) - 1)
-        self._fit_index()
         near = self.near(rows)
         distances = self._distances(rows, near, self.own(rows, near))
-        self.floor = 1e-3 * distances.mean() + _TINY
+        self.floor = float(1e-3 * distances.mean() + _TINY)
         self.left_out = np.log(distances + self.floor)
-
-    def _fit_index(self) -> None:
-        n_near = self.n_neighbors + 1
-        self.index = NearestNeighbors(n_neighbors=n_near).fit(self.rows)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return all but the index: it is made of the rows, and of another library."""
-        return {name: value for name, value in vars(self).items() if name != "index"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._fit_index()
 
     def __call__(
         self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
-        """Return log-distances.
+        """Return the log-distance of each row.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
-        near : ndarray of shape (n_rows, n_neighbors + 1)
-            The training rows that are nearest.
-        own : ndarray of shape (n_rows,)
-            The training row that each row is equal to and that is left out, or -1.
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            Indices of the nearest training rows, from the method ``near``.
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  It is left out.
+
+        Returns
+        -------
+        log_distances : ndarray of shape (n_rows,)
         """
         return np.log(self._distances(rows, near, own) + self.floor)
 
     def near(self, rows: np.ndarray) -> np.ndarray:
-        """Return the nearest training rows of each row, one more than is used."""
-        return self.index.kneighbors(rows, return_distance=False)
+        """Return the indices of the training rows nearest to each row, nearest first.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+
+        Returns
+        -------
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            One more than are used, because a training row finds itself.
+        """
+        n_near = self.n_neighbors + 1
+        index = NearestNeighbors(n_neighbors=n_near).fit(self.rows)
+        return index.kneighbors(rows, return_distance=False)
 
     def own(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Return the training row that each row is equal to, or -1."""
+        """Return the index of the training row that equals each row, to be left out.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            Indices of the nearest training rows, among which it is looked for.
+
+        Returns
+        -------
+        own : ndarray of int of shape (n_rows,)
+            -1 where no training row is equal.
+        """
         found = np.full(len(rows), _NOT_TRAINED_ON)
         for chunk in self._chunks(rows):
             same = (self.rows[near[chunk]] == rows[chunk, None]).all(2)
@@ -127,6 +139,17 @@ class Neighbors:
     def _distances(
         self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
+        """Return the distance of each row from the mixture of its neighbours.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            Indices of the nearest training rows.
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  It is left out, and otherwise the farthest neighbour.
+        """
         left_out = near == own[:, None]
         left_out[~left_out.any(1), -1] = True
         near = near[~left_out].reshape(len(rows), -1)
@@ -136,21 +159,39 @@ class Neighbors:
         return np.concatenate(parts)
 
     def _residual(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Return the distance of each row from the best mixture of given neighbours.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        near : ndarray of shape (n_rows, n_neighbors, n_columns)
+            The neighbours of each row.
+        """
         center = near.mean(1)
         spread, away = near - center[:, None], rows - center
         gram = spread @ spread.mT
-        ridge = _SHRINKAGE * np.trace(gram, axis1=1, axis2=2) / self.n_neighbors
-        gram += np.maximum(ridge, _TINY)[:, None, None] * np.eye(self.n_neighbors)
+        ridge = np.trace(gram, axis1=1, axis2=2) / self.n_neighbors
+        ridge = np.maximum(_RIDGE_OF_WEIGHTS * ridge, _TINY)
+        gram += ridge[:, None, None] * np.eye(self.n_neighbors)
         weights = np.linalg.solve(gram, spread @ away[..., None])
         return np.linalg.norm(away - (weights.mT @ spread)[:, 0], axis=1)
 
 
-class Reconstruction:
-    """How unlikely the error of a row is that features are mapped to, linearly.
+class Reconstruction(_Plain):
+    """How badly a row can be reconstructed from its features by ridge regression.
 
-    Ridge regression of rows on features, its errors weighed by their covariance.  For a
-    row that was trained on, the error is that of the regression without it, by its
-    leverage (Allen, *Technometrics* 1974), and so is the covariance.
+    The value is the log of the squared residual, whitened by the covariance of the
+    residuals of training rows.  Training rows get the leave-one-out residual, by their
+    leverage (PRESS: Allen, *Technometrics* 16 (1974) 125), whitened by the covariance
+    without them.  A call returns the values of new rows, ``left_out`` holds those of
+    the training rows.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_columns)
+        Training rows, standardised.
+    features : ndarray of shape (n_rows, n_features)
+        Learned features of these rows.
     """
 
     def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
@@ -158,12 +199,12 @@ class Reconstruction:
         self.center, self.mean = features.mean(0), rows.mean(0)
         centered = features - self.center
         gram = centered.T @ centered
-        ridge = _RIDGE * np.trace(gram) / len(gram) + _TINY
+        ridge = _RIDGE_OF_MAP * np.trace(gram) / len(gram) + _TINY
         self.inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
         self.weights = self.inverse @ (centered.T @ (rows - self.mean))
         own = np.arange(len(rows))
-        errors = self._errors(rows, features, own)
-        # Directions of the errors: no more of them than rows, however wide these are.
+        errors = self._residuals(rows, features, own)
+        # There are at most as many directions as rows, however wide these are.
         _, sizes, self.directions = np.linalg.svd(errors, full_matrices=False)
         self.variances = sizes**2 / len(rows) + _LEAST_VARIANCE
         self.left_out = self._size(errors, own)
@@ -171,12 +212,32 @@ class Reconstruction:
     def __call__(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
-        """Return the logarithm of the squared error, whitened."""
-        return self._size(self._errors(rows, features, own), own)
+        """Return the log of the whitened squared residual of each row.
 
-    def _errors(
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+            Standardised.
+        features : ndarray of shape (n_rows, n_features)
+            Learned features of these rows.
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  A row that equals one is treated as that training row.
+
+        Returns
+        -------
+        sizes : ndarray of shape (n_rows,)
+        """
+        return self._size(self._residuals(rows, features, own), own)
+
+    def _residuals(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
+        """Return the residuals of rows, of shape (n_rows, n_columns).
+
+        Parameters are those of a call.  Rows that equal a training row get the
+        leave-one-out residual.
+        """
         centered = features - self.center
         leverage = np.einsum("ij,ij->i", centered @ self.inverse, centered)
         leverage += 1 / self.n_rows  # of the mean, which is fitted too
@@ -185,20 +246,40 @@ class Reconstruction:
         return (rows - self.mean - centered @ self.weights) / kept[:, None]
 
     def _size(self, errors: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Return the log of the whitened squared residual of each row.
+
+        Parameters
+        ----------
+        errors : ndarray of shape (n_rows, n_columns)
+            As ``_residuals`` returns them.
+        own : ndarray of int of shape (n_rows,)
+            As for ``_residuals``; the covariance is taken without the row itself.
+
+        Returns
+        -------
+        sizes : ndarray of shape (n_rows,)
+        """
         along = errors @ self.directions.T
         across = np.maximum((errors**2).sum(1) - (along**2).sum(1), 0)
         size = (along**2 / self.variances).sum(1) + across / _LEAST_VARIANCE
-        # By Sherman and Morrison; a row trained on has at most the size n_rows.
+        # The covariance without the row, by the formula of Sherman and Morrison.
         is_own = own != _NOT_TRAINED_ON
         left = np.where(is_own, np.maximum(1 - size / self.n_rows, _TINY), 1)
         return np.log(size / left + _TINY)
 
 
-class Columns:
-    """How far out each column is, by its rank among training rows, all together.
+class Columns(_Plain):
+    """How far out the columns of a row are: the sum over columns of ``-log p``.
 
-    The sum of ``-log p`` over the columns, two-sided, as if these were independent
-    (Li et al., ECOD, arXiv 2201.00382).
+    Here p is the two-sided rank of a number among those of the training rows in its
+    column.  The sum treats columns as independent (ECOD: Li et al., arXiv 2201.00382).
+    A call returns the values of new rows, ``left_out`` holds those of the training
+    rows.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_columns)
+        Training rows, not standardised.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -206,7 +287,15 @@ class Columns:
         self.left_out = self(rows, np.arange(len(rows)))
 
     def __call__(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Return the sum of negative logarithms."""
+        """Return the sum of ``-log p`` for each row, in nats, of shape (n_rows,).
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  It is left out of the ranks.
+        """
         itself = (own != _NOT_TRAINED_ON).astype(int)
         n_others = len(self.sorted) - itself
         total = np.zeros(len(rows))
@@ -218,12 +307,18 @@ class Columns:
         return total
 
 
-class Surprise:
-    """``-log p`` of a value among those of training rows.
+class Surprise(_Plain):
+    """How unusual a value is: ``-log p``, with p its upper rank among training values.
 
-    In the largest twentieth it is a straight line, as for the excesses of most
-    laws (Pickands, *Annals of Statistics* 1975): ranks could not tell how far out a
-    value is that is larger than all.
+    p is about the share of training values that are at least as large.  Beyond the 95 %
+    quantile ``-log p`` is a straight line, as for the exponential excesses of most
+    distributions (Pickands, *Annals of Statistics* 3 (1975) 119), because ranks cannot
+    tell how far a value lies beyond the largest.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows,)
+        One part of the score for the training rows, each as if it had been left out.
     """
 
     def __init__(self, values: np.ndarray) -> None:
@@ -231,63 +326,147 @@ class Surprise:
         self.points = np.unique(values)
         first = np.searchsorted(np.sort(values), self.points)
         self.levels = -np.log1p(-(first + 0.5) / len(values))
-        self.edge = np.quantile(values, 1 - _TAIL)
+        self.edge = float(np.quantile(values, 1 - _TAIL))
         excess = values[values > self.edge] - self.edge
-        self.excess = max(excess.mean() if len(excess) else 0, _LEAST_EXCESS)
+        excess = excess.mean() if len(excess) else 0
+        self.excess = float(max(excess, _LEAST_EXCESS))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return numbers from 0 up, in nats."""
+        """Return ``-log p`` of each of these values, above 0 and in nats."""
         values = values.round(_DECIMALS)
         inside = np.interp(np.minimum(values, self.edge), self.points, self.levels)
         return inside + np.maximum(values - self.edge, 0) / self.excess
 
 
+_PARTS = {
+    "rows": Neighbors,
+    "features": Neighbors,
+    "reconstruction": Reconstruction,
+    "columns": Columns,
+}
+
+
 class Novelty:
-    """The sum of what all views find surprising in a row.
+    """How unlike the training rows a row is: the sum of ``-log p`` over four parts.
+
+    The parts are ``Neighbors`` of rows, ``Neighbors`` of features, ``Reconstruction``
+    and, in tables, ``Columns``.  A call returns the scores of new rows.
 
     Parameters
     ----------
-    rows : ndarray of shape (n_rows, ...)
-        Those trained on.
+    rows : ndarray of shape (n_rows, n_columns)
+        Training rows, flattened.
+    standardized : ndarray of shape (n_rows, n_columns)
+        The same rows, standardised.
     features : ndarray of shape (n_rows, n_features)
-        What a model learned of them.
+        What a model learned of these rows.
+    has_columns : bool
+        True to count single columns, as in tables; False for images, whose single
+        pixels say little.
+
+    Attributes
+    ----------
+    left_out : ndarray of shape (n_rows,)
+        Score of each training row as if it had been left out.
     """
 
-    def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
-        self.scaling = Scaling(rows)
-        scaled = self.scaling(rows)
-        self.views = {
-            "rows": Neighbors(scaled),
+    def __init__(
+        self,
+        rows: np.ndarray,
+        standardized: np.ndarray,
+        features: np.ndarray,
+        has_columns: bool,
+    ) -> None:
+        self.parts = {
+            "rows": Neighbors(standardized),
             "features": Neighbors(features),
-            "reconstruction": Reconstruction(scaled, features),
+            "reconstruction": Reconstruction(standardized, features),
         }
-        if rows.ndim == 2:  # a pixel alone says little: images move
-            self.views["columns"] = Columns(self.scaling.flat(rows))
-        left_out = {name: view.left_out for name, view in self.views.items()}
+        if has_columns:
+            self.parts["columns"] = Columns(rows)
+        left_out = {name: part.left_out for name, part in self.parts.items()}
         self.surprises = {name: Surprise(values) for name, values in left_out.items()}
         self.left_out = self._sum(self._surprising(left_out))
 
-    def parts(self, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the surprise of each view; rows trained on count as left out."""
-        flat, rows = self.scaling.flat(rows), self.scaling(rows)
-        near = self.views["rows"].near(rows)
-        own = self.views["rows"].own(rows, near)
-        inputs = {
-            "rows": (rows, near, own),
-            "features": (features, self.views["features"].near(features), own),
-            "reconstruction": (rows, features, own),
-            "columns": (flat, own),
+    def state(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return what is fitted, to be saved: dicts of arrays and numbers.
+
+        They are nested: "parts" or "surprises", then the part, then the attribute.
+        """
+        both = {"parts": self.parts, "surprises": self.surprises}
+        return {
+            kind: {name: one.state() for name, one in ones.items()}
+            for kind, ones in both.items()
         }
-        values = {name: view(*inputs[name]) for name, view in self.views.items()}
+
+    @classmethod
+    def restored(cls, state: dict[str, dict[str, dict[str, Any]]]) -> Novelty:
+        """Return a Novelty from what ``state`` returned; it has no ``left_out``."""
+        self = cls.__new__(cls)
+        self.parts = {n: _PARTS[n].restored(s) for n, s in state["parts"].items()}
+        self.surprises = {
+            n: Surprise.restored(s) for n, s in state["surprises"].items()
+        }
+        return self
+
+    def each(
+        self, rows: np.ndarray, standardized: np.ndarray, features: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return how unusual each row is by each part of the score, as ``-log p``.
+
+        ``p`` is the share of training rows that are at least as unusual.  A row that
+        equals a training row is scored as if that training row had not been there.
+
+        Parameters
+        ----------
+        rows, standardized : ndarray of shape (n_rows, n_columns)
+            Rows, flattened; and the same standardised.
+        features : ndarray of shape (n_rows, n_features)
+            The layer below the code that the fitted encoder returns for these rows.
+
+        Returns
+        -------
+        surprises : dict of str to ndarray of shape (n_rows,)
+            In nats.  "rows": by the distance of the standardised row from a mixture of
+            its nearest training rows; "features": the same among features;
+            "reconstruction": by the residual of predicting the row from its features;
+            "columns", in tables only: by the rank of each of its columns.
+        """
+        near = self.parts["rows"].near(standardized)
+        own = self.parts["rows"].own(standardized, near)
+        inputs = {
+            "rows": (standardized, near, own),
+            "features": (features, self.parts["features"].near(features), own),
+            "reconstruction": (standardized, features, own),
+            "columns": (rows, own),
+        }
+        values = {name: part(*inputs[name]) for name, part in self.parts.items()}
         return self._surprising(values)
 
-    def __call__(self, rows: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """Return the sum over the views, in nats."""
-        return self._sum(self.parts(rows, features))
+    def __call__(
+        self, rows: np.ndarray, standardized: np.ndarray, features: np.ndarray
+    ) -> np.ndarray:
+        """Return how unlike the training rows each row is: the sum over parts, in nats.
+
+        Parameters
+        ----------
+        rows, standardized : ndarray of shape (n_rows, n_columns)
+            Rows, flattened; and the same standardised.
+        features : ndarray of shape (n_rows, n_features)
+            What a model learned of them.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_rows,)
+            At least 0; the higher, the more unlike.
+        """
+        return self._sum(self.each(rows, standardized, features))
 
     def _surprising(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return ``-log p`` of each value of each part of the score, by part."""
         return {name: self.surprises[name](value) for name, value in values.items()}
 
     @staticmethod
     def _sum(parts: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the sum of the arrays in a dict, rounded to 6 decimals."""
         return sum(parts.values()).round(_DECIMALS)

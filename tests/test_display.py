@@ -121,7 +121,7 @@ def test_no_epoch_is_no_curve():
 def test_the_hidden_layer_has_no_distribution_to_draw(cancer):
     train, test = cancer
     dim = NoiseInjectedDIM(2, output_layer="hidden", max_iter=1, random_state=0)
-    with pytest.raises(ValueError, match="follows no"):
+    with pytest.raises(ValueError, match="no target distribution"):
         MatchDisplay.from_estimator(dim.fit(train), test)
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from skdim import metrics
-from skdim._utils.distributions import Law
+from skdim._utils.distributions import Distribution
 
 DISTANCES = [
     metrics.sliced_wasserstein_distance,
@@ -25,7 +25,7 @@ DISTRIBUTIONS = {
 
 
 def true_sample(distribution, shape, seed=7):
-    return Law(distribution).sample(shape, np.random.RandomState(seed))
+    return Distribution(distribution).sample(shape, np.random.RandomState(seed))
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
@@ -56,9 +56,9 @@ def test_another_distribution_is_seen(distance, distribution):
 def test_a_distribution_is_judged_as_the_normal_sample_it_comes_from(distance):
     z = true_sample("normal", (300, 3))
     distribution = stats.lognorm(0.5)
-    assert distance(Law(distribution).from_normal(z), distribution) == pytest.approx(
-        distance(z)
-    )
+    assert distance(
+        Distribution(distribution).from_normal(z), distribution
+    ) == pytest.approx(distance(z))
 
 
 def test_sliced_wasserstein_of_a_shift():

@@ -1,23 +1,21 @@
 """Losses of the benchmarks' peers, against what the library lightly 1.6.0 returns."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-if not BENCHMARKS.exists():
+ROOT = Path(__file__).parent.parent
+if not (ROOT / "benchmarks").exists():
     pytest.skip("benchmarks are not installed", allow_module_level=True)
 
 
 @pytest.fixture
 def losses(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import _losses
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import _losses
 
-    yield _losses
-    sys.modules.pop("_losses")
+    return _losses
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ def test_the_distribution_is_the_fitted_one_and_the_hidden_layer_has_none(
     before = scorer(dim, test)
     assert scorer(dim.set_params(output_distribution="uniform"), test) == before
     dim.set_params(output_layer="hidden").fit(train)
-    with pytest.raises(ValueError, match="follows no"):
+    with pytest.raises(ValueError, match="no target distribution"):
         scorer(dim, test)
 
 

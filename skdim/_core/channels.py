@@ -1,8 +1,10 @@
-"""Noisy channels: one object holds all that belongs to one output law.
+"""Noisy channels: random noise that is added to codes, and its log density ratio.
 
-The encoder sends a code ``u``; the receiver sees ``y = u + z``.  The information that
-gets through has a ceiling, the capacity, and the ceiling is reached only when the
-codes follow the channel's own law (Butakov et al., arXiv 2410.06993, section 3).
+A channel turns a code ``u`` into a noisy code ``y = u + noise``.  The mutual
+information of ``u`` and ``y`` is at most the capacity of the channel, which is finite.
+Maximising the information therefore makes codes follow a known distribution: N(0, I)
+under normal noise, and nearly the uniform distribution under narrow uniform noise
+(Butakov et al., arXiv:2410.06993, section 3).
 """
 
 from __future__ import annotations
@@ -20,70 +22,173 @@ __all__ = ["CHANNELS", "Channel", "NormalChannel", "UniformChannel"]
 
 @dataclass(frozen=True)
 class Channel(ABC):
-    """A law for the codes with the noise that makes it the best one to send.
+    """Base of noisy channels: a kind of noise, and the distribution of codes it is for.
 
     Parameters
     ----------
     noise_scale : float
-        Scale of the noise, in units of the code; a channel of 0 is law alone.
+        Scale of the noise, in the units of the code: the standard deviation of normal
+        noise or the half-width of uniform noise.  0 stands for no noise; only
+        ``squash`` and ``sample`` may then be used.
+
+    Attributes
+    ----------
+    distribution : str
+        Target distribution of the codes, a key of ``DISTRIBUTIONS`` in
+        ``_utils.distributions``.
+    widest_noise : float
+        Largest noise scale that ``for_batch`` chooses, found by measurement
+        (docs/defaults.md).
+    has_residual_variance : bool
+        True if the argument ``residual`` of ``log_ratio`` is a variance, which a
+        regression gives in closed form; False if it is a half-width, which has to be
+        learned.
     """
 
     noise_scale: float
-    distribution: ClassVar[str]  # of the codes, a key of DISTRIBUTIONS
-    # No more "auto" noise than this, by measurement (docs/defaults.md).
+    distribution: ClassVar[str]
     widest_noise: ClassVar[float] = math.inf
-    # Whether ``log_ratio`` takes the variance of a residual, which has a closed form.
     has_residual_variance: ClassVar[bool] = False
 
     @classmethod
     def for_batch(
         cls, batch_size: int, n_components: int, share: float = 1.0
     ) -> Channel:
-        """Return the channel of this share of what a batch of this size can measure."""
+        """Return the channel whose capacity a batch of this size can measure.
+
+        InfoNCE reports at most ``log(batch_size)`` nats, so more capacity could not be
+        seen.  This chooses the default noise scale.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of rows of a training batch, above 1.
+        n_components : int
+            Number of components of the code.
+        share : float, default=1.0
+            The capacity is ``share * log(batch_size)`` nats, for all components
+            together.  It is larger if this would take noise wider than
+            ``widest_noise``, which is then used.
+        """
         channel = cls.with_capacity(share * math.log(batch_size), n_components)
-        noise_scale = channel.noise_scale
-        return cls(min(noise_scale, cls.widest_noise))
+        return cls(min(channel.noise_scale, cls.widest_noise))
 
     @classmethod
     @abstractmethod
     def with_capacity(cls, capacity: float, n_components: int) -> Channel:
-        """Return the channel whose ``n_components`` together carry ``capacity``."""
+        """Return the channel with this capacity; the inverse of ``capacity``.
+
+        Parameters
+        ----------
+        capacity : float
+            In nats, for all components together; above 0.
+        n_components : int
+            Number of components of the code.
+        """
 
     @abstractmethod
     def capacity(self, n_components: int) -> float:
-        """Return the largest information, in nats, that can get through."""
+        """Return the capacity: the largest mutual information of codes and noisy codes.
+
+        Needs a ``noise_scale`` above 0.  Codes must be limited in power or range, as
+        the subclass says.
+
+        Parameters
+        ----------
+        n_components : int
+            Number of components of the code.
+
+        Returns
+        -------
+        capacity : float
+            In nats, for all components together.
+        """
 
     @property
     @abstractmethod
     def noise_share(self) -> float:
-        """Share of the noise in the variance of what is received."""
+        """Variance of the noise divided by the variance of a noisy code, in [0, 1).
+
+        Assumes codes that follow ``distribution``.  The correlation matrix of noisy
+        codes is that of codes, shrunk towards the identity by this weight.  So a
+        ``Normalizer`` with this ``shrinkage`` whitens noisy codes rather than codes.
+        """
 
     @abstractmethod
     def squash(self, standardized: Tensor) -> Tensor:
-        """Map components of mean 0 and variance 1 into the support of the law."""
+        """Map N(0, 1) values elementwise to values that follow ``distribution``.
+
+        Turns normalised codes into codes that the noise can be added to.
+
+        Parameters
+        ----------
+        standardized : Tensor of any shape
+            Any real numbers.
+
+        Returns
+        -------
+        squashed : Tensor of the same shape
+            Numbers in the support of ``distribution``.
+        """
 
     @abstractmethod
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw noise of the shape, type and device of ``like``."""
+        """Return random noise with the shape, dtype and device of ``like``, drawn anew.
+
+        ``generator`` must be on the device of ``like``.
+        """
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw from the law, in the shape, type and on the device of ``like``."""
+        """Return random draws from ``distribution``, independent in every element.
+
+        They are the draws of the prior from which a discriminator learns to tell codes.
+        They have the shape, dtype and device of ``like``; ``generator`` must be on that
+        device.
+        """
         return self.squash(torch.empty_like(like).normal_(generator=generator))
 
     @abstractmethod
     def log_ratio(
-        self, u: Tensor, y: Tensor, slope: Tensor | float, excess: Tensor | float
+        self, u: Tensor, y: Tensor, slope: Tensor | float, residual: Tensor | float
     ) -> Tensor:
-        """Return ``T[i, j] = log p(y_j | u_i) / p(y_j)`` of codes of the channel's law.
+        """Return the log density ratio ``log p(y_j | u_i) / p(y_j)`` for every i and j.
 
-        The code of a *view* is off from the code that was sent: it predicts ``slope``
-        times its own value, give or take the noise and ``excess`` (a variance or, for
-        uniform noise, a width).  Both are numbers or one value a component.
+        This is the critic of the channel: the best one if the codes to which the noise
+        was added follow ``distribution``.  These codes may differ from ``u``, as when
+        ``u`` holds codes of augmented views; each component of them is then predicted
+        as ``slope * u``, with an error of the size ``residual``.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_codes, n_components)
+            Codes without noise.
+        y : Tensor of shape (n_noisy, n_components)
+            Noisy codes.
+        slope : Tensor of shape (n_components,) or float
+            1 if ``u`` holds the codes to which the noise was added.
+        residual : Tensor of shape (n_components,) or float
+            Size of the error of prediction: its variance under normal noise, its
+            half-width under uniform noise; 0 if ``u`` holds the codes to which the
+            noise was added.
+
+        Returns
+        -------
+        scores : Tensor of shape (n_codes, n_noisy)
+            In nats.
         """
 
 
 class NormalChannel(Channel):
-    """Law N(0, I), noise N(0, noise_scale^2 I), power limited to one per component."""
+    """Normal codes N(0, I) with noise N(0, noise_scale^2 I).
+
+    The capacity, ``n_components / 2 * log(1 + 1 / noise_scale^2)`` nats, holds for
+    codes whose components have a mean square of at most 1.  N(0, I) reaches it.
+
+    Parameters
+    ----------
+    noise_scale : float
+        Standard deviation of the noise.
+    """
 
     distribution = "normal"
     has_residual_variance = True
@@ -110,51 +215,84 @@ class NormalChannel(Channel):
         return torch.empty_like(like).normal_(std=self.noise_scale, generator=generator)
 
     def log_ratio(
-        self, u: Tensor, y: Tensor, slope: Tensor | float, excess: Tensor | float
+        self, u: Tensor, y: Tensor, slope: Tensor | float, residual: Tensor | float
     ) -> Tensor:
         total = 1 + self.noise_scale**2
-        variance = _like(u, self.noise_scale**2 + excess)
+        variance = _like(u, self.noise_scale**2 + residual)
         log_width = 0.5 * (math.log(total) - variance.log()).expand(u.shape[1]).sum()
-        sent, received = slope * u / variance.sqrt(), y / variance.sqrt()
-        # -|received - sent|^2 / 2 + |y|^2 / 2 total + log_width as one matrix product:
-        # no other pass over a matrix of batch by batch.
-        of_u = log_width - _half_square(sent)
-        of_y = _half_square(y) / total - _half_square(received)
-        left = torch.cat([received, torch.ones_like(of_y), of_y], 1)
-        right = torch.cat([sent, of_u, torch.ones_like(of_u)], 1)
-        # In rows for y: objectives search the codes of one y, and rows are faster.
+        predicted, scaled = slope * u / variance.sqrt(), y / variance.sqrt()
+        # -|scaled - predicted|^2 / 2 + |y|^2 / (2 total) + log_width, as one matrix
+        # product: other operations on matrices of batch by batch would cost more.
+        of_u = log_width - _half_square(predicted)
+        of_y = _half_square(y) / total - _half_square(scaled)
+        left = torch.cat([scaled, torch.ones_like(of_y), of_y], 1)
+        right = torch.cat([predicted, of_u, torch.ones_like(of_u)], 1)
+        # Scores of one y lie side by side in memory: InfoNCE normalises over them.
         return (left @ right.T).T
 
     def mean_log_ratio(
-        self, u: Tensor, sent: Tensor, slope: Tensor, excess: Tensor
+        self, u: Tensor, codes: Tensor, slope: Tensor, residual: Tensor
     ) -> Tensor:
-        """Return the mean of ``T`` over pairs ``u_i``, ``sent_i`` and all noise."""
+        """Return the mean log density ratio of paired codes, averaged over the noise.
+
+        It is the expectation, in closed form, of the mean diagonal of
+        ``log_ratio(u, y)`` with ``y = codes + noise``: the Barber-Agakov bound without
+        the randomness of the noise.
+
+        Parameters
+        ----------
+        u : Tensor of shape (n_codes, n_components)
+            Codes of views.
+        codes : Tensor of shape (n_codes, n_components)
+            Codes of the same rows, before the noise is added to them.
+        slope, residual : Tensor of shape (n_components,)
+            Slope and residual variance of predicting each component of ``codes`` from
+            the same component of ``u``, as in ``log_ratio``.
+
+        Returns
+        -------
+        mean : Tensor of shape ()
+            In nats.
+        """
         noise = self.noise_scale**2
-        total, variance = 1 + noise, _like(u, noise + excess)
-        missed = (sent - slope * u).square() + noise
-        received = sent.square() + noise
-        ratio = received / total - missed / variance + (total / variance).log()
+        total, variance = 1 + noise, _like(u, noise + residual)
+        error = (codes - slope * u).square() + noise  # means over the noise
+        square = codes.square() + noise
+        ratio = square / total - error / variance + (total / variance).log()
         return 0.5 * ratio.sum(1).mean()
 
 
 def _like(x: Tensor, value: Tensor | float) -> Tensor:
+    """Return ``value`` as a tensor with the dtype and device of ``x``."""
     return torch.as_tensor(value, dtype=x.dtype, device=x.device)
 
 
 def _half_square(x: Tensor) -> Tensor:
+    """Return half the squared norm of each row of ``x`` (n, d), of shape (n, 1)."""
     return x.square().sum(1, keepdim=True) / 2
 
 
 class UniformChannel(Channel):
-    """Law U[0, 1]^d, noise U[-noise_scale, noise_scale]^d.
+    """A channel that adds noise U[-noise_scale, noise_scale]^d to codes in [0, 1]^d.
 
-    The exact kernel is a box, flat inside and minus infinity outside: it has no
-    gradient.  The critic uses ``-|(y - u) / noise_scale|^8`` instead, which is nearly
-    flat inside and steep at the walls.  A critic other than the exact one can only
-    lower the bound.
+    Codes are trained to follow U[0, 1]^d.  The capacity of the channel is
+    ``d * log(1 + 1 / (2 * noise_scale))`` nats.
 
-    Of codes under noise as wide as this, the best are not uniform but a grid of spacing
-    ``2 noise_scale``; the smooth kernel hides the grid while it is fine.
+    The critic of this channel, ``log_ratio``, scores a code ``u`` with a noisy code
+    ``y``.  The exact log density of the noise would be a box: flat inside, minus
+    infinity outside, without a useful gradient.  The critic uses the sum over
+    components of ``-|(y - u) / noise_scale|^8`` instead, which is nearly flat inside
+    and steep at the walls.  Bounds on the information stay valid with it; they are only
+    less tight.
+
+    The codes that carry most information under uniform noise lie on a grid of spacing
+    ``2 * noise_scale``.  The smooth density blurs a fine grid, so that training yields
+    uniform codes while the noise is at most ``widest_noise``.
+
+    Parameters
+    ----------
+    noise_scale : float
+        Half-width of the noise.
     """
 
     distribution = "uniform"
@@ -181,26 +319,36 @@ class UniformChannel(Channel):
         )
 
     def log_ratio(
-        self, u: Tensor, y: Tensor, slope: Tensor | float, excess: Tensor | float
+        self, u: Tensor, y: Tensor, slope: Tensor | float, residual: Tensor | float
     ) -> Tensor:
-        width = _like(u, self.noise_scale + excess)
+        width = _like(u, self.noise_scale + residual)
         # The integral of exp(-|x / width|^8) is 2 width Gamma(9/8).
         log_volume = (2 * math.gamma(9 / 8) * width).log().expand(u.shape[1]).sum()
         scores = _SmoothBox.apply(slope * u / width, y / width)
         return scores - log_volume - self._log_marginal(y)
 
     def _log_marginal(self, y: Tensor) -> Tensor:
-        """Log density of uniform codes plus noise: a trapezoid for each component."""
+        """Return the log density of each noisy code, the denominator of ``log_ratio``.
+
+        Takes ``y`` of shape (n_noisy, n_components) and returns the shape (n_noisy,),
+        in nats.  A uniform code plus uniform noise has a trapezoidal density in each
+        component.  Densities are bounded from below, so that their logarithms are
+        finite.
+        """
         reach = self.noise_scale
         overlap = (y + reach).clamp(max=1) - (y - reach).clamp(min=0)
         return (overlap.clamp_min(1e-6 * reach) / (2 * reach)).log().sum(1)
 
 
 class _SmoothBox(torch.autograd.Function):
-    """``T[i, j] = -sum_k |y_jk - u_ik|^8``, with straight lines beyond ``|.| = 2``.
+    """Scores ``-sum_k |y_jk - u_ik|^8``, a smooth replacement of a box's log density.
 
-    One component at a time, so that memory is ``B^2`` and not ``B^2 d``.  The straight
-    lines keep far pairs finite and their gradient alive.
+    ``_SmoothBox.apply(u, y)`` takes tensors of shapes (n_codes, n_components) and
+    (n_noisy, n_components), both in units of the half-width of the box, and returns
+    scores of shape (n_codes, n_noisy).  Beyond a difference of 2, straight lines
+    continue the power, so that scores of distant pairs are finite and have a finite
+    gradient other than 0.  Components are added one by one, so that memory does not
+    grow with their number.
     """
 
     knee = 2.0
@@ -224,13 +372,13 @@ class _SmoothBox(torch.autograd.Function):
         grad_u, grad_y = torch.empty_like(u), torch.empty_like(y)
         for k, (u_k, y_k) in enumerate(zip(u.T, y.T, strict=True)):
             inner = (y_k - u_k[:, None]).clamp_(-_SmoothBox.knee, _SmoothBox.knee)
-            flow = inner.square().mul_(inner)  # cube
-            flow = flow.square_().mul_(inner).mul_(grad)
-            grad_u[:, k], grad_y[:, k] = flow.sum(1), flow.sum(0)
+            power = inner.square().mul_(inner)  # the third; below, the seventh
+            power = power.square_().mul_(inner).mul_(grad)
+            grad_u[:, k], grad_y[:, k] = power.sum(1), power.sum(0)
         return grad_u.mul_(8), grad_y.mul_(-8)
 
 
-# By the distribution of codes, and of the noise that goes with it.
+# Classes of channels by distribution: its name is the same for codes and noise.
 CHANNELS: dict[str, type[Channel]] = {
     channel.distribution: channel for channel in (NormalChannel, UniformChannel)
 }

@@ -1,1 +1,1 @@
-"""What every other part of the package may import: no torch, no scikit-learn."""
+"""Helpers for the whole package that import neither torch nor scikit-learn."""

@@ -1,4 +1,4 @@
-"""Output laws: any continuous distribution, by the probability integral transform."""
+"""Target distributions of codes, mapped to and from the standard normal one."""
 
 from __future__ import annotations
 
@@ -8,109 +8,176 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-__all__ = ["LAWS", "Law"]
+__all__ = ["DISTRIBUTIONS", "Distribution"]
 
 
-class Law:
-    """A continuous distribution of one component, and its way from and to N(0, 1).
+class Distribution:
+    """A continuous distribution of one component, with its maps to and from N(0, 1).
+
+    Estimators learn codes that follow N(0, 1) and map them to the distribution that the
+    user asked for.  The maps are the probability integral transform, applied to each
+    number on its own.
 
     Parameters
     ----------
     distribution : str or scipy.stats distribution
-        A key of ``LAWS``, a continuous distribution of ``scipy.stats`` with its
-        parameters frozen, or one of its newer random variables such as
-        ``scipy.stats.Normal(mu=1)``.
+        A key of ``DISTRIBUTIONS``, a continuous distribution of ``scipy.stats`` with
+        its parameters frozen, such as ``scipy.stats.expon(scale=2)``, or one of its
+        newer random variables, such as ``scipy.stats.Normal(mu=1)``.
+    name : str, default=None
+        Given only to build the entries of ``DISTRIBUTIONS``, whose key it is.
+
+    Attributes
+    ----------
+    name : str or None
+        The key in ``DISTRIBUTIONS``; None for a distribution that was passed as an
+        object.
+    distribution : scipy.stats distribution
+        The distribution as an object of scipy.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If ``distribution`` is of no such kind, or its parameters are invalid.
     """
 
-    def __init__(self, distribution: Any) -> None:
-        self.name = distribution if isinstance(distribution, str) else None
-        is_known = self.name in LAWS
-        self.distribution = LAWS[self.name] if is_known else distribution
+    def __init__(self, distribution: Any, name: str | None = None) -> None:
+        if isinstance(distribution, str) and distribution in DISTRIBUTIONS:
+            name = distribution
+            distribution = DISTRIBUTIONS[name].distribution
+        self.name, self.distribution = name, distribution
         if _is_newer(distribution):
             self._ppf, self._isf = distribution.icdf, distribution.iccdf
             self._cdf, self._sf = distribution.cdf, distribution.ccdf
-        elif is_known or _is_frozen_continuous(distribution):
-            self._ppf, self._isf = self.distribution.ppf, self.distribution.isf
-            self._cdf, self._sf = self.distribution.cdf, self.distribution.sf
+        elif _is_frozen_continuous(distribution):
+            self._ppf, self._isf = distribution.ppf, distribution.isf
+            self._cdf, self._sf = distribution.cdf, distribution.sf
         else:
-            raise _no_law(distribution)
-        if not is_known and not self._is_continuous():
-            raise _no_law(distribution)
+            raise _not_a_distribution(distribution)
+        if not self._is_continuous():
+            raise _not_a_distribution(distribution)
 
     def check_copies(self) -> None:
-        """Raise ValueError if copies are of another kind.
+        """Raise ValueError if copying the distribution changes it.
 
-        Those of ``scipy.stats.Normal`` are: standard at times, whatever its parameters.
+        ``sklearn.base.clone`` and pickle copy the parameters of an estimator.  In some
+        versions of scipy a copy of ``scipy.stats.Normal`` is a standard normal,
+        whatever its parameters were.
         """
         try:
             is_kept = type(copy.deepcopy(self.distribution)) is type(self.distribution)
-        except Exception:  # whatever it is that copying fails with
+        except Exception:  # copying runs code of the distribution, which may fail
             is_kept = False
         if not is_kept:
             raise ValueError(
-                f"The 'output_distribution' parameter must be a distribution that "
-                f"copies keep as it is, which clone and pickle need. Got "
-                f"{self.distribution!r}, whose copies are another; freeze a classic "
-                f"one, such as scipy.stats.norm(loc, scale)."
+                f"The 'output_distribution' parameter must be a distribution that can "
+                f"be copied, as clone and pickle do. Got {self.distribution!r}, whose "
+                f"copies differ from it; pass a frozen distribution instead, such as "
+                f"scipy.stats.norm(loc, scale)."
             )
 
     def _is_continuous(self) -> bool:
-        """Whether there is one distribution, whose quantiles have their shares."""
-        shares = np.linspace(0.1, 0.9, 9)[:, None]
+        """Return whether this is one distribution with continuous quantiles.
+
+        True if its distribution function inverts its quantile function at nine points.
+        Invalid parameters give NaN there, and arrays of parameters another shape.
+        """
+        probabilities = np.linspace(0.1, 0.9, 9)[:, None]
         try:
-            found = np.asarray(self._cdf(self._ppf(shares)))
+            found = np.asarray(self._cdf(self._ppf(probabilities)))
         except (TypeError, ValueError):
             return False
-        return found.shape == shares.shape and np.allclose(found, shares, atol=1e-6)
+        return found.shape == probabilities.shape and np.allclose(
+            found, probabilities, atol=1e-6
+        )
 
     def from_normal(self, z: np.ndarray) -> np.ndarray:
-        """Send N(0, 1) to the law, ``F^-1(Phi(z))``, in double precision.
+        """Map values that follow N(0, 1) to values that follow this distribution.
 
-        Each half goes by the tail it lies in, so that far codes stay apart; the tail is
-        never 0, so that they stay finite.
+        Parameters
+        ----------
+        z : ndarray
+            Standard normal values.
+
+        Returns
+        -------
+        x : ndarray of the same shape
+            ``F^-1(Phi(z))`` with F the distribution function, in double precision.  For
+            the normal distribution z itself.
         """
         if self.name == "normal":
             return z
+        # Probabilities near 1 cannot be told apart, those near 0 can: each half is
+        # mapped by its own tail.  A tail above 0 keeps the result finite.
         tail = special.ndtr(-np.abs(np.asarray(z, dtype=np.float64)))
         tail = np.maximum(tail, np.finfo(np.float64).tiny)
         return np.where(z < 0, self._ppf(tail), self._isf(tail))
 
     def to_normal(self, x: np.ndarray) -> np.ndarray:
-        """Send the law to N(0, 1); values outside its support go to its ends."""
+        """Map values that follow this distribution to values that follow N(0, 1).
+
+        Parameters
+        ----------
+        x : ndarray
+            Values; those outside the support are moved to its nearest end.
+
+        Returns
+        -------
+        z : ndarray of the same shape
+            ``Phi^-1(F(x))`` with F the distribution function, between about -8.2 and
+            8.2.  For the normal distribution x itself.
+        """
         if self.name == "normal":
             return x
-        tiny = np.finfo(np.float64).eps / 2
-        below, above = (np.maximum(p(x), tiny) for p in (self._cdf, self._sf))
+        smallest = np.finfo(np.float64).eps / 2
+        below, above = (np.maximum(tail(x), smallest) for tail in (self._cdf, self._sf))
         return np.where(below < above, special.ndtri(below), -special.ndtri(above))
 
     def sample(self, shape: tuple[int, ...], rng: np.random.RandomState) -> np.ndarray:
-        """Draw independent components."""
+        """Return independent draws from this distribution.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the result.
+        rng : numpy.random.RandomState
+            Source of the draws.
+
+        Returns
+        -------
+        x : ndarray of that shape
+        """
         return self.from_normal(rng.standard_normal(shape))
 
 
-def _no_law(distribution: Any) -> ValueError:
+def _not_a_distribution(distribution: Any) -> ValueError:
+    """Return the error to raise for an object that is no valid distribution."""
     return ValueError(
-        f"The 'output_distribution' parameter must be one of {sorted(LAWS)} or a "
-        f"continuous distribution of scipy.stats with its parameters, numbers it "
-        f"allows, such as scipy.stats.expon(). Got {distribution!r} instead."
+        f"The 'output_distribution' parameter must be one of {sorted(DISTRIBUTIONS)} "
+        f"or a continuous distribution of scipy.stats with valid parameters, such as "
+        f"scipy.stats.expon(). Got {distribution!r} instead."
     )
 
 
 def _is_newer(distribution: Any) -> bool:
+    """Return whether the object is a random variable in the style of scipy 1.15."""
     if isinstance(distribution, type):
         return False
     return hasattr(distribution, "icdf") and hasattr(distribution, "sample")
 
 
 def _is_frozen_continuous(distribution: Any) -> bool:
+    """Return whether the object is a continuous ``scipy.stats`` distribution, frozen.
+
+    Frozen means that all its shape parameters are set.  A distribution that has none,
+    such as ``scipy.stats.norm``, counts as frozen.
+    """
     if isinstance(distribution, stats.rv_continuous):
-        return distribution.numargs == 0  # nothing to freeze
+        return distribution.numargs == 0  # it has no shape parameters to freeze
     return isinstance(getattr(distribution, "dist", None), stats.rv_continuous)
 
 
-LAWS = {"normal": stats.norm(), "uniform": stats.uniform()}
+DISTRIBUTIONS: dict[str, Distribution] = {
+    "normal": Distribution(stats.norm(), name="normal"),
+    "uniform": Distribution(stats.uniform(), name="uniform"),
+}

@@ -1,4 +1,4 @@
-"""What is told of every epoch: progress bars, or plain lines."""
+"""Progress of training, shown as a bar or as lines of text."""
 
 from __future__ import annotations
 
@@ -9,31 +9,61 @@ __all__ = ["Watcher", "Watchers", "progress"]
 
 
 class Result(Protocol):
-    """What watchers read of the result of training so far."""
+    """The part of a training result that watchers read.
+
+    Attributes
+    ----------
+    information_curve : list of float
+        Mutual information in nats, one estimate for each epoch so far.
+    validation_curve : list of float
+        The same on held-out rows; empty if no rows are held out.
+    """
 
     information_curve: list[float]
     validation_curve: list[float]
 
 
 class Watcher:
-    """Is told of every epoch; this one does nothing with it."""
+    """Base of objects that training calls before and after every epoch.
+
+    The methods of this class do nothing.
+    """
 
     def epoch_begins(self) -> None:
-        """Note that an epoch begins."""
+        """Note that an epoch begins; called before each epoch."""
 
     def epoch_ends(self, result: Result, snapshot: Callable[[], Any]) -> bool:
-        """Note that an epoch ended; return whether training is to stop.
+        """Note that an epoch has ended, and decide whether training stops.
 
-        ``snapshot`` returns the result as if training had ended here.
+        Parameters
+        ----------
+        result : Result
+            Curves up to this epoch.
+        snapshot : callable
+            ``snapshot()`` returns the result that training would have if it ended here.
+
+        Returns
+        -------
+        stops : bool
+            True to stop training, False to go on.
         """
         return False
 
     def close(self) -> None:
-        """Note that there are no more epochs."""
+        """Release what is shown, such as a bar; called when training is over."""
 
 
 class Watchers(Watcher):
-    """Several in one."""
+    """A watcher that calls several others: after every epoch, each is called.
+
+    Training stops if the ``epoch_ends`` of at least one of them returns True.
+    ``close`` does nothing here: each watcher is closed by the code that made it.
+
+    Parameters
+    ----------
+    *watchers : Watcher
+        In the order in which they are called.
+    """
 
     def __init__(self, *watchers: Watcher) -> None:
         self.watchers = watchers
@@ -43,24 +73,37 @@ class Watchers(Watcher):
             watcher.epoch_begins()
 
     def epoch_ends(self, result: Result, snapshot: Callable[[], Any]) -> bool:
-        asked = [w.epoch_ends(result, snapshot) for w in self.watchers]  # tell all
-        return any(asked)
+        # All are called, even if the first one already stops training.
+        stops = [watcher.epoch_ends(result, snapshot) for watcher in self.watchers]
+        return any(stops)
 
 
 class Lines(Watcher):
-    """Print a line for every epoch."""
+    """Print the number of the epoch and its information after every epoch.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Largest number of epochs, printed beside the current one.
+    """
 
     def __init__(self, n_epochs: int) -> None:
         self.n_epochs = n_epochs
 
     def epoch_ends(self, result: Result, snapshot: Callable[[], Any]) -> bool:
         n_done = len(result.information_curve)
-        print(f"Epoch {n_done}/{self.n_epochs}, {_standing(result)}")
+        print(f"Epoch {n_done}/{self.n_epochs}, {_summary(result)}")
         return False
 
 
 class TqdmBar(Watcher):
-    """A bar of the package tqdm, on the standard error stream."""
+    """Show a progress bar of the package tqdm, on standard error.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Number of epochs at which the bar is full.
+    """
 
     def __init__(self, n_epochs: int) -> None:
         from tqdm.auto import tqdm
@@ -68,7 +111,7 @@ class TqdmBar(Watcher):
         self.bar = tqdm(total=n_epochs, unit="epoch")
 
     def epoch_ends(self, result: Result, snapshot: Callable[[], Any]) -> bool:
-        self.bar.set_postfix_str(_standing(result), refresh=False)
+        self.bar.set_postfix_str(_summary(result), refresh=False)
         self.bar.update()
         return False
 
@@ -77,18 +120,24 @@ class TqdmBar(Watcher):
 
 
 class RichBar(Watcher):
-    """A bar of the package rich."""
+    """Show a progress bar of the package rich, on standard output.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Number of epochs at which the bar is full.
+    """
 
     def __init__(self, n_epochs: int) -> None:
         from rich.progress import MofNCompleteColumn, Progress
 
         columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
         self.progress = Progress(*columns)
-        self.progress.start()  # raises where another one is being shown
+        self.progress.start()  # raises if another bar of rich is shown
         self.task = self.progress.add_task("epochs", total=n_epochs)
 
     def epoch_ends(self, result: Result, snapshot: Callable[[], Any]) -> bool:
-        self.progress.update(self.task, advance=1, description=_standing(result))
+        self.progress.update(self.task, advance=1, description=_summary(result))
         return False
 
     def close(self) -> None:
@@ -96,18 +145,36 @@ class RichBar(Watcher):
 
 
 def progress(verbose: int, n_epochs: int) -> Watcher:
-    """Return what shows progress: nothing, a bar if there can be one, or lines."""
+    """Return a watcher that shows the progress of training.
+
+    Parameters
+    ----------
+    verbose : int or bool
+        0 shows nothing, 1 a progress bar, and 2 or more a line for every epoch.  Lines
+        are shown instead of a bar if neither tqdm nor rich works.
+    n_epochs : int
+        Number of epochs that training takes at most.
+
+    Returns
+    -------
+    watcher : Watcher
+        The caller closes it when training is over.
+    """
     if not verbose:
         return Watcher()
     for bar in (TqdmBar, RichBar) if int(verbose) == 1 else ():
         try:
             return bar(n_epochs)
-        except Exception:  # not installed, or broken: a bar is no reason to fail
+        except Exception:  # not installed or broken, which must not stop training
             continue
     return Lines(n_epochs)
 
 
-def _standing(result: Result) -> str:
+def _summary(result: Result) -> str:
+    """Return the information of the last epoch as text, to be shown to the user.
+
+    It includes that of held-out rows, if there are any.
+    """
     text = f"information = {result.information_curve[-1]:.4f} nats"
     if result.validation_curve:
         text += f", validation = {result.validation_curve[-1]:.4f} nats"

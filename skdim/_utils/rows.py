@@ -1,8 +1,8 @@
-"""Rows that are read a few at a time; torch-free.
+"""Data sets whose rows are read a few at a time.
 
-The core takes anything with ``shape``, ``dtype``, a length and ``rows[index]``, where
-an index is a slice or an array of integers: NumPy arrays, memory-mapped ones among
-them, torch tensors, and what is defined here.
+Training accepts any object with ``shape``, ``dtype``, ``len(rows)`` and
+``rows[index]``, where the index is a slice or an array of integers.  NumPy arrays,
+memory-mapped or not, torch tensors and the classes of this module are such objects.
 """
 
 from __future__ import annotations
@@ -17,28 +17,55 @@ __all__ = ["LazyRows", "Subset", "batches", "check_finite", "is_lazy", "length"]
 
 Index = slice | np.ndarray
 
-_AWAY = (
-    "impute them first, as in make_pipeline(SimpleImputer(), {0}()), or, if they are a "
-    "category of their own, use a ColumnTransformer with an encoder such as "
+_HOW_TO_IMPUTE = (
+    "impute them first, as in make_pipeline(SimpleImputer(), {0}()), or, if missing is "
+    "a category of its own, use a ColumnTransformer with an encoder such as "
     "OneHotEncoder for these columns"
 )
 
 
 def batches(n_rows: int, n_features: int, fewest: int = 256) -> list[slice]:
-    """Return slices, even in size, that keep memory small and the cache warm."""
+    """Return slices of almost equal size that cover the numbers 0 to ``n_rows - 1``.
+
+    They let a caller process many rows in chunks that fit into memory.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows to split; each is in exactly one slice.
+    n_features : int
+        How many numbers the caller holds in memory for each row.  Slices are made so
+        long that they hold about ``2**20`` numbers, within the next limits.
+    fewest : int, default=256
+        A slice is not made smaller than about this many rows, nor larger than 8,192,
+        whatever ``n_features`` is.
+
+    Returns
+    -------
+    slices : list of slice
+        In increasing order; empty if ``n_rows`` is 0.
+    """
     size = int(np.clip(2**20 // max(n_features, 1), fewest, 8192))
     edges = np.linspace(0, n_rows, -(-n_rows // size) + 1).astype(int)
     return [slice(*pair) for pair in itertools.pairwise(edges.tolist())]
 
 
 def check_finite(chunk: Any, name: str) -> None:
-    """Raise ValueError if one of these numbers is NaN or infinite."""
+    """Raise ValueError if an array holds NaN or infinity.
+
+    Parameters
+    ----------
+    chunk : ndarray
+        Some rows of the data; arrays of integers always pass.
+    name : str
+        Name of the estimator, for the message.
+    """
     if _is_finite(chunk):
         return
     if np.isnan(chunk).any():
         raise ValueError(
-            f"Input X contains NaN, and {name} does not take missing values; "
-            f"{_AWAY.format(name)}."
+            f"Input X contains NaN, and {name} does not accept missing values; "
+            f"{_HOW_TO_IMPUTE.format(name)}."
         )
     raise ValueError(
         f"Input X contains infinity or a value too large for {chunk.dtype}; replace "
@@ -47,19 +74,23 @@ def check_finite(chunk: Any, name: str) -> None:
 
 
 def _is_finite(chunk: np.ndarray) -> bool:
+    """Return whether an array holds neither NaN nor infinity."""
     if chunk.dtype.kind != "f":
         return True
-    with np.errstate(all="ignore"):  # a sum needs no memory, but may overflow
+    with np.errstate(all="ignore"):
+        # The sum needs no memory.  If it overflows, each number is looked at.
         return bool(
             np.isfinite(chunk.sum(dtype=np.float64)) or np.isfinite(chunk).all()
         )
 
 
 def is_lazy(X: object) -> bool:
-    """Return whether rows of X should be read by its ``__getitem__``.
+    """Return whether rows of X should be read a few at a time, by ``__getitem__``.
 
-    HDF5 and Zarr arrays convert themselves to NumPy at once, all in memory, but are
-    stored in chunks; torch datasets and the like do not convert themselves.
+    This is True for arrays that are stored in chunks, such as those of HDF5 and Zarr,
+    which conversion to NumPy would load as a whole, and for data sets that cannot be
+    converted, such as those of torch.  It is False for arrays, data frames, sparse
+    matrices, mappings and lists.
     """
     if isinstance(X, Sequence) or hasattr(X, "keys") or hasattr(X, "tocsr"):
         return False
@@ -69,23 +100,38 @@ def is_lazy(X: object) -> bool:
 
 
 def length(X: Any) -> int:
-    """Return the number of rows; a Zarr array has no ``len``."""
+    """Return the number of rows of X, by its shape or else its length."""
     return X.shape[0] if hasattr(X, "shape") else len(X)
 
 
 class LazyRows:
-    """Rows of an object with ``__len__`` and ``__getitem__``, checked as they are read.
+    """An array-like view of a data set, whose rows are read and checked on access.
 
-    An object that has a ``shape`` is indexed by slices and by increasing arrays of
-    integers; another one row by row, or by ``__getitems__`` if it has that, as torch
-    datasets do.  Of a tuple, such as an image and its class, the first part is taken.
+    Rows are read by index: a slice or an increasing array of integers if the source has
+    a ``shape``, several at once if it has ``__getitems__``, as some torch data sets do,
+    and one by one otherwise.  If an item is a tuple, such as an image and its class,
+    the row is its first element.
 
     Parameters
     ----------
     source : object
-        With at least one row.
+        Has ``__getitem__``, a length or a shape, and at least one row.
     name : str
-        The estimator, for messages.
+        Name of the estimator, for messages.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Number of rows, followed by the shape of a row.
+    dtype : numpy.dtype
+        Data type of the rows that are returned: that of the source if it is uint8 or
+        a floating type of at most 8 bytes, and float64 otherwise.
+
+    Raises
+    ------
+    ValueError
+        When the object is made or when rows are read: if they are not numbers, differ
+        in shape, or hold NaN or infinity.
     """
 
     def __init__(self, source: Any, name: str) -> None:
@@ -100,7 +146,7 @@ class LazyRows:
 
     @property
     def ndim(self) -> int:
-        """Number of dimensions, that of the rows included."""
+        """Number of dimensions of ``shape``."""
         return len(self.shape)
 
     def __getitem__(self, index: Index) -> np.ndarray:
@@ -109,13 +155,28 @@ class LazyRows:
         rows = self._read(index)
         if rows.shape != (len(index), *self.shape[1:]):
             raise ValueError(
-                f"X must return rows of one shape, {self.shape[1:]}. Got "
-                f"{rows.shape[1:]} instead."
+                f"X must return rows that all have the shape {self.shape[1:]} of the "
+                f"first one. Got {rows.shape[1:]} instead."
             )
         check_finite(rows, self._name)
         return rows
 
     def _read(self, index: np.ndarray) -> np.ndarray:
+        """Return rows by number, converted to an array of numbers.
+
+        Parameters
+        ----------
+        index : ndarray of int
+
+        Returns
+        -------
+        rows : ndarray of shape (len(index), ...)
+
+        Raises
+        ------
+        ValueError
+            If the source returns something else than numbers, or rows of unequal shape.
+        """
         if self._is_array:
             rows = self._read_array(index)
         elif hasattr(self._source, "__getitems__"):
@@ -125,11 +186,16 @@ class LazyRows:
         if rows.dtype.kind not in "fiub":
             raise ValueError(
                 f"X must return rows of numbers. Got {rows.dtype} instead; encode or "
-                f"convert them first."
+                f"convert the rows first."
             )
-        return rows if _is_taken(rows.dtype) else rows.astype(np.float64)
+        return rows if _is_kept(rows.dtype) else rows.astype(np.float64)
 
     def _read_array(self, index: np.ndarray) -> np.ndarray:
+        """Return the rows of a source with a ``shape``, in the order of ``index``.
+
+        Some libraries, such as h5py, accept only slices and increasing indices without
+        repetition, so the source is asked for these and the rows are put in order here.
+        """
         first, last = (int(index.min()), int(index.max())) if len(index) else (0, -1)
         if last - first + 1 == len(index) and (np.diff(index) == 1).all():
             return np.asarray(self._source[first : last + 1])
@@ -137,32 +203,56 @@ class LazyRows:
         return np.asarray(self._source[unique])[inverse]
 
 
-def _is_taken(dtype: np.dtype) -> bool:
-    """Return whether the core takes numbers of this type; torch has no long doubles."""
+def _is_kept(dtype: np.dtype) -> bool:
+    """Return whether rows of this data type are returned without conversion."""
     return dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize <= 8)
 
 
 def _stacked(items: list[Any]) -> np.ndarray:
-    """Return rows, or what comes first in each of them, as one array."""
+    """Return a list of rows as one array, to be read as a batch.
+
+    Parameters
+    ----------
+    items : list
+        Rows, or tuples whose first element is the row.
+
+    Returns
+    -------
+    rows : ndarray of shape (len(items), ...)
+
+    Raises
+    ------
+    ValueError
+        If the rows differ in shape.
+    """
     rows = [item[0] if isinstance(item, tuple) else item for item in items]
     try:
         return np.stack([_as_array(row) for row in rows])
     except ValueError as error:
         raise ValueError(
-            f"X must return rows of numbers, all of one shape: {error}."
+            f"X must return rows of numbers, all of one shape, but they cannot be "
+            f"stacked: {error}."
         ) from error
 
 
 def _as_array(row: Any) -> np.ndarray:
-    """Return a row as an array; tensors may ask for gradients, or be of bfloat16."""
+    """Return a row, which may be a torch tensor on any device, as a NumPy array."""
     if hasattr(row, "detach"):
         row = row.detach().cpu()
-        row = row.float() if row.dtype.itemsize == 2 else row
+        row = row.float() if row.dtype.itemsize == 2 else row  # NumPy has no bfloat16
     return np.asarray(row)
 
 
 class Subset:
-    """Some rows of others, which are not copied."""
+    """Selected rows of a data set, without a copy, for instance those to train on.
+
+    Parameters
+    ----------
+    rows : array-like
+        Has ``shape``, ``dtype`` and ``rows[index]`` for arrays of integers.
+    index : ndarray of int
+        Numbers of the selected rows, in the order in which they are to appear.
+    """
 
     def __init__(self, rows: Any, index: np.ndarray) -> None:
         self._rows, self._index = rows, index

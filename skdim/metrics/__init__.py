@@ -1,10 +1,15 @@
-"""How well samples follow a law, what their codes carry, and scorers for selection.
+"""Metrics of codes, which are the rows that ``transform`` returns.
 
-A distance estimated from ``n`` rows is not zero even for rows drawn from the law
-itself.  ``sample_floor`` says what it is then, and a distance means little without it.
+They measure how closely codes follow a target distribution, how dependent their
+components are, and how much information they keep about the input.
 
-Functions of a sample take plain arrays; scorers take an estimator and data, and can be
-given as ``scoring`` to the model selection of scikit-learn.
+Distances, tests and summaries take a sample as an array of shape (n_samples,
+n_components).  A distance estimated from few rows is above 0 even for rows drawn from
+the target distribution itself.  Compare it with ``sample_floor``, the mean distance of
+such rows.
+
+Functions whose names end in ``_score`` take a fitted estimator and data, and can be
+passed as ``scoring`` to the model selection of scikit-learn.  Information is in nats.
 """
 
 from .capacity import channel_capacity

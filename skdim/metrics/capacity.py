@@ -1,4 +1,4 @@
-"""Capacity of the noisy channels as plain formulas, without torch."""
+"""Capacity of a noisy channel."""
 
 from __future__ import annotations
 
@@ -13,32 +13,36 @@ __all__ = ["channel_capacity"]
 def channel_capacity(
     noise_scale: float, n_components: int, noise_distribution: str = "normal"
 ) -> float:
-    """Most information that a noisy channel can carry.
+    """Return the capacity of a noisy channel: the most information that it can carry.
 
-    Normal noise of standard deviation s is added to components of variance 1, which
-    gives ``n_components / 2 * log(1 + 1 / s**2)``; uniform noise on [-e, e] is added to
-    components in [0, 1], which gives ``n_components * log(1 + 1 / (2 * e))`` (exact
-    where ``1 / (2 * e)`` is an integer, an upper bound elsewhere).
+    The channel adds independent noise to each component of a code.  Its capacity is the
+    largest mutual information between code and noisy code, over all distributions of
+    the code.
+
+    For components of variance 1 and normal noise of standard deviation s, the capacity
+    is ``n_components / 2 * log(1 + 1 / s**2)``.  For components in [0, 1] and uniform
+    noise on [-e, e], it is ``n_components * log(1 + 1 / (2 * e))``.  The second formula
+    is exact if ``1 / (2 * e)`` is an integer, and an upper bound otherwise.
 
     Parameters
     ----------
     noise_scale : float
-        Standard deviation s of the normal noise, or half-width e of the uniform noise,
-        in units of the code; above 0.
+        Standard deviation s of the normal noise or half-width e of the uniform noise,
+        in the units of the code; above 0.
     n_components : int
         Number of components of the code.
     noise_distribution : {"normal", "uniform"}, default="normal"
-        Distribution of the noise.
+        Distribution of the noise, the same for every component.
 
     Returns
     -------
     capacity : float
-        In nats.
+        In nats, for all components together.
 
     Raises
     ------
     ValueError
-        If a parameter is none of these.
+        If a parameter is invalid.
 
     References
     ----------
@@ -62,7 +66,7 @@ def channel_capacity(
     if not (isinstance(noise_scale, Real) and 0 < noise_scale < math.inf):
         raise ValueError(
             f"The 'noise_scale' parameter must be a number above 0, but got "
-            f"{noise_scale!r}; pass the scale of the noise in units of the code."
+            f"{noise_scale!r}; pass the scale of the noise in the units of the code."
         )
     if not (isinstance(n_components, Integral) and n_components > 0):
         raise ValueError(

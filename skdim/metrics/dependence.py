@@ -1,6 +1,6 @@
-"""Dependence of any kind, learned by a network: between components, and of two samples.
+"""Measures of dependence of any kind, estimated by a neural network.
 
-Representation measures of Hjelm et al., arXiv 1808.06670, section 4.1.
+Section 4.1 of Hjelm et al., arXiv:1808.06670, judges representations by both.
 """
 
 import numpy as np
@@ -15,36 +15,41 @@ _FEWEST_ROWS = 50
 
 
 def neural_dependency_measure(Z, *, n_steps=1000, random_state=0):
-    """Dependence between the components, of any kind: a network's estimate.
+    """Estimate the total correlation of components by a neural network.
 
-    The Kullback-Leibler divergence of rows from rows whose components were shuffled,
-    each on its own: the total correlation, in nats.  A network learns to tell one from
-    the other, and the Donsker-Varadhan bound of rows that it has not seen is returned.
+    Total correlation is the Kullback-Leibler divergence of the joint distribution of
+    the components from the product of their marginal distributions.  It is 0 if and
+    only if they are independent.  A network learns to tell rows of Z from rows whose
+    components were shuffled independently.  The result is the Donsker-Varadhan bound
+    of this network on rows of Z that were held out of its training.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least 50 rows, better thousands.
+        The sample, such as the output of ``transform`` for held-out rows; at least 50
+        rows, better thousands.
     n_steps : int, default=1000
-        Steps of 512 rows, rounded up to fifties.
+        Number of training steps of the network with 512 rows each, rounded up to a
+        multiple of 50.
     random_state : int, RandomState instance or None, default=0
-        Fixes the split of the rows, the network and the shuffling.
+        Determines the split of the rows, the initial network and the shuffling.
 
     Returns
     -------
     dependence : float
-        In nats, about 0 for independent components; it may come out a little below.
-        Of strong dependence, at more than about the logarithm of the rows, it is too
-        small.
+        Estimated total correlation in nats.  It is about 0, possibly slightly negative,
+        for independent components, and 0 for a single one.  It is too small if the
+        total correlation exceeds about ``log(n_samples)``.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     See Also
     --------
-    total_correlation : Is quick, and exact if the copula is normal.
+    total_correlation : A fast estimate, exact if the copula is normal.
 
     References
     ----------
@@ -65,39 +70,43 @@ def neural_dependency_measure(Z, *, n_steps=1000, random_state=0):
     if Z.shape[1] < 2:
         check_count("n_steps", n_steps)
         return 0.0
-    return _divergence(Z, [1] * Z.shape[1], n_steps, random_state)
+    return _dependence(Z, [1] * Z.shape[1], n_steps, random_state)
 
 
 def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
-    """Mutual information of two samples, row by row: a network's estimate (MINE).
+    """Estimate the mutual information of two paired samples by a neural network (MINE).
 
-    The Kullback-Leibler divergence of pairs of rows from pairs that were shuffled.  A
-    network learns to tell one from the other, and the Donsker-Varadhan bound of pairs
-    that it has not seen is returned.
+    Mutual information is the Kullback-Leibler divergence of the joint distribution of
+    X and Z from the product of their distributions.  A network learns to tell pairs of
+    rows from shuffled pairs.  The result is the Donsker-Varadhan bound of this network
+    on pairs that were held out of its training.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Such as held-out inputs; at least 50 rows, better thousands.
+        The first sample, such as the inputs of held-out rows; at least 50 rows, better
+        thousands.
     Z : array-like of shape (n_samples, n_components)
-        Such as their codes.
+        The second sample, such as ``transform(X)``; row i belongs to row i of X.
     n_steps : int, default=1000
-        Steps of 512 rows, rounded up to fifties.
+        Number of training steps of the network with 512 rows each, rounded up to a
+        multiple of 50.
     random_state : int, RandomState instance or None, default=0
-        Fixes the split of the rows, the network and the shuffling.
+        Determines the split of the rows, the initial network and the shuffling.
 
     Returns
     -------
     information : float
-        In nats, about 0 for independent samples; it may come out a little below.  If Z
-        is a function of a continuous X, the information is infinite, and what is
-        returned is what so many rows can show.
+        Estimated mutual information in nats.  It is about 0, possibly slightly
+        negative, for independent samples.  If Z is a continuous function of a
+        continuous X, the mutual information is infinite.  The estimate stays finite,
+        because it is too small above about ``log(n_samples)``.
 
     Raises
     ------
     ValueError
-        If X or Z is not a finite array of that shape, they differ in their number of
-        rows, or a parameter is invalid.
+        If X or Z is not an array of finite numbers of that shape, X has fewer than 50
+        rows, the numbers of rows differ, or a parameter is invalid.
 
     References
     ----------
@@ -118,26 +127,44 @@ def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
     if len(X) != len(Z):
         raise ValueError(
             f"X and Z must have the same number of rows, but got {len(X)} and "
-            f"{len(Z)}; pass rows that belong together."
+            f"{len(Z)}; pass one row of Z for each row of X."
         )
     widths = [X.shape[1], Z.shape[1]]
-    return _divergence(np.hstack([X, Z]), widths, n_steps, random_state)
+    return _dependence(np.hstack([X, Z]), widths, n_steps, random_state)
 
 
-def _divergence(rows, widths, n_steps, random_state):
-    """Return the divergence from rows whose blocks of columns are shuffled apart."""
+def _dependence(rows, widths, n_steps, random_state):
+    """Estimate the divergence of rows from rows with independently shuffled blocks.
+
+    The columns are split into blocks, and the estimate measures how dependent these
+    blocks are.  Columns are standardised first, so that their units do not matter.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_columns)
+        At least 50 rows.
+    widths : list of int
+        Number of columns of each block, in the order of the columns; they add up to
+        ``n_columns``.
+    n_steps : int
+        Number of training steps of the network.
+    random_state : int, RandomState instance or None
+        Determines the split of the rows, the initial network and the shuffling.
+
+    Returns
+    -------
+    divergence : float
+        Estimated Kullback-Leibler divergence in nats.
+
+    Raises
+    ------
+    ValueError
+        If ``n_steps`` is not an integer above 0.
+    """
     check_count("n_steps", n_steps)
     seed = check_random_state(random_state).randint(2**31 - 2)
-    kl_divergence = _core.divergence.kl_divergence
-    import torch
-
-    def shuffle(rows, generator):
-        blocks = rows.split(widths, dim=1)
-        orders = (torch.randperm(len(rows), generator=generator) for _ in blocks)
-        return torch.cat([b[o] for b, o in zip(blocks, orders, strict=True)], 1)
-
+    # Scaled first, so that the variance of huge numbers does not overflow.
     rows = rows / np.maximum(abs(rows).max(axis=0), np.finfo(float).tiny)
     deviation = rows.std(axis=0)
     rows = (rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-    rows = torch.tensor(rows, dtype=torch.float32, device="cpu")
-    return kl_divergence(rows, shuffle, n_steps, seed)
+    return _core.divergence.divergence_from_shuffled(rows, widths, n_steps, seed)

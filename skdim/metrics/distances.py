@@ -1,10 +1,13 @@
-"""Distances of a sample to its law along random directions, or in its norms."""
+"""Distances of a sample from its target distribution, by projections or by norms.
+
+A projection of the sample is its product with a unit vector: one number for each row.
+"""
 
 import numpy as np
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from .._utils.distributions import Law
+from .._utils.distributions import Distribution
 from .samples import check_count, check_sample, normal_sample, random_directions
 
 __all__ = [
@@ -14,43 +17,48 @@ __all__ = [
     "sliced_wasserstein_distance",
 ]
 
-# The integrand falls as exp(-t^2 / 2): beyond 5 nothing is left, and at this step the
-# trapezoid rule is exact to 1e-6 while slices span less than 2 pi / step - 5 = 20.
+# For epps_pulley_distance: step and number of the knots of its integral over t.  The
+# integrand falls as exp(-t^2 / 2) and is negligible beyond 5.  At this step the
+# trapezoid rule is exact to 1e-6 if projections span less than 2 pi / step - 5 = 20.
 _KNOT_STEP, _N_KNOTS = 0.25, 21
 
 
 def sliced_wasserstein_distance(
     Z, output_distribution="normal", *, n_projections=200, n_draws=5, random_state=0
 ):
-    """Sliced 2-Wasserstein distance of Z to a sample of the law of equal size.
+    """Return the sliced 2-Wasserstein distance of a sample from a target distribution.
 
-    The squared distance along random directions is averaged over directions and over
-    ``n_draws`` samples of the law.
+    Z and a random sample of the target distribution, of equal size, are projected on
+    random directions.  The squared 2-Wasserstein distance of the projections is
+    averaged over directions and over ``n_draws`` such samples.  The result is the
+    square root of this mean.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen, of finite variance.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen and whose variance must be finite.
     n_projections : int, default=200
-        Number of random directions.
+        Number of random directions that the sample is projected on.
     n_draws : int, default=5
-        Number of samples of the law.
+        Number of samples of the target distribution.
     random_state : int, RandomState instance or None, default=0
-        Fixes directions and samples of the law.
+        Determines the directions and the samples of the target distribution.
 
     Returns
     -------
     distance : float
-        In the units of Z.
+        In the units of Z, 0 or above.  ``sample_floor`` is its mean for samples drawn
+        from the target distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     References
     ----------
@@ -66,59 +74,67 @@ default="normal"
     True
     """
     check_count("n_draws", n_draws)
-    Z, law = check_sample(Z), _law_of_finite_variance(output_distribution)
+    Z, target = check_sample(Z), _with_finite_variance(output_distribution)
     rng = check_random_state(random_state)
     directions = random_directions(Z.shape[1], n_projections, rng)
-    slices = np.sort(Z @ directions, axis=0)
-    squares = [
-        np.mean((slices - np.sort(law.sample(Z.shape, rng) @ directions, axis=0)) ** 2)
-        for _ in range(n_draws)
-    ]
+    projections = np.sort(Z @ directions, axis=0)
+    draws = (target.sample(Z.shape, rng) @ directions for _ in range(n_draws))
+    squares = [np.mean((projections - np.sort(draw, axis=0)) ** 2) for draw in draws]
     return float(np.sqrt(np.mean(squares)))
 
 
-def _law_of_finite_variance(output_distribution):
-    law = Law(output_distribution)
-    is_newer = hasattr(law.distribution, "variance")
-    variance = law.distribution.variance if is_newer else law.distribution.var
+def _with_finite_variance(output_distribution):
+    """Return the target distribution as a ``Distribution`` object.
+
+    ``output_distribution`` is a name or a distribution of scipy.stats.  ValueError is
+    raised if its variance is infinite, because the distance would be infinite too.
+    """
+    target = Distribution(output_distribution)
+    is_newer = hasattr(target.distribution, "variance")  # scipy has two kinds
+    variance = target.distribution.variance if is_newer else target.distribution.var
     if not np.isfinite(variance()):
         raise ValueError(
-            f"The Wasserstein distance needs a law of finite variance, but got "
-            f"{output_distribution!r}; use kolmogorov_smirnov_distance for this one."
+            f"The Wasserstein distance needs a distribution of finite variance, but "
+            f"got {output_distribution!r}; use kolmogorov_smirnov_distance instead."
         )
-    return law
+    return target
 
 
 def kolmogorov_smirnov_distance(
     Z, output_distribution="normal", *, n_projections=200, random_state=0
 ):
-    """Mean Kolmogorov-Smirnov distance over random directions.
+    """Return the mean Kolmogorov-Smirnov distance of random projections from N(0, 1).
 
-    Any law but the normal one is first sent to it, component by component, since only
-    there does every direction have a known distribution.
+    It measures how far the sample Z is from its target distribution: the mean, over
+    random directions, of the largest difference between the distribution function of
+    the projected sample and that of N(0, 1).  A sample for any other target
+    distribution is first mapped to N(0, 1), component by component, because only then
+    does every projection have a known distribution.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_projections : int, default=200
-        Number of random directions.
+        Number of random directions that the sample is projected on.
     random_state : int, RandomState instance or None, default=0
-        Fixes the directions.
+        Determines the directions.
 
     Returns
     -------
     distance : float
-        Between 0 and 1.
+        Between 0 and 1.  ``sample_floor`` is its mean for samples drawn from the target
+        distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     Examples
     --------
@@ -130,44 +146,49 @@ default="normal"
     """
     Z = normal_sample(Z, output_distribution)
     rng = check_random_state(random_state)
-    slices = np.sort(Z @ random_directions(Z.shape[1], n_projections, rng), axis=0)
-    return float(_kolmogorov_smirnov(stats.norm.cdf(slices)).mean())
+    directions = random_directions(Z.shape[1], n_projections, rng)
+    projections = np.sort(Z @ directions, axis=0)
+    return float(_kolmogorov_smirnov(stats.norm.cdf(projections)).mean())
 
 
 def epps_pulley_distance(
     Z, output_distribution="normal", *, n_projections=200, random_state=0
 ):
-    """Epps-Pulley distance of characteristic functions over random directions.
+    """Return the Epps-Pulley distance of random projections of a sample from N(0, 1).
 
-    Along a direction it is the integral of ``abs(phi(t) - exp(-t**2 / 2))**2 * w(t)``,
-    where phi is the empirical characteristic function and w the density of N(0, 1);
-    what is returned is the root of its mean over directions.  The integral is taken by
-    the trapezoid rule with 21 knots on [0, 5], which is exact to 1e-6 while slices
-    span less than 20 standard deviations.  Any law but the normal one is first sent to
-    it, component by component.
+    It measures how far the sample Z is from its target distribution.  The squared
+    distance of one projection is the integral of
+    ``abs(phi(t) - exp(-t**2 / 2))**2 * w(t)`` over t, where phi is the empirical
+    characteristic function and w the density of N(0, 1).  The result is the square root
+    of the mean of these integrals over directions.  They are computed by the trapezoid
+    rule with 21 knots on [0, 5], which is exact to 1e-6 if the projected sample spans
+    less than 20.  A sample for any other target distribution is first mapped to
+    N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_projections : int, default=200
-        Number of random directions.
+        Number of random directions that the sample is projected on.
     random_state : int, RandomState instance or None, default=0
-        Fixes the directions.
+        Determines the directions.
 
     Returns
     -------
     distance : float
-        From 0 to below 2.
+        Between 0 and 2.  ``sample_floor`` is its mean for samples drawn from the target
+        distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     References
     ----------
@@ -185,50 +206,60 @@ default="normal"
     """
     Z = normal_sample(Z, output_distribution)
     rng = check_random_state(random_state)
-    slices = Z @ random_directions(Z.shape[1], n_projections, rng)
+    projections = Z @ random_directions(Z.shape[1], n_projections, rng)
     knots = _KNOT_STEP * np.arange(_N_KNOTS)
     gaps = [
         np.mean(np.abs(mean - np.exp(-(t**2) / 2)) ** 2)
-        for t, mean in zip(knots, _characteristic_function(slices), strict=True)
+        for t, mean in zip(knots, _characteristic_functions(projections), strict=True)
     ]
-    weights = 2 * _KNOT_STEP * stats.norm.pdf(knots)  # the other half is the mirror
-    return float(np.sqrt(gaps @ weights))  # the first gap is 0, so is its half weight
+    weights = 2 * _KNOT_STEP * stats.norm.pdf(knots)  # twice: negative t are the same
+    return float(np.sqrt(gaps @ weights))  # at t = 0 the gap is 0, whatever its weight
 
 
-def _characteristic_function(slices):
-    """Yield the function of each slice at each knot."""
-    step = np.exp(1j * _KNOT_STEP * slices)
+def _characteristic_functions(projections):
+    """Yield the empirical characteristic functions of all columns, knot by knot.
+
+    ``projections`` has the shape (n_samples, n_projections).  The 21 knots are the
+    multiples of 0.25 from 0 to 5.  Each yielded array is complex, of shape
+    (n_projections,).
+    """
+    step = np.exp(1j * _KNOT_STEP * projections)
     power = np.ones_like(step)
     for _ in range(_N_KNOTS):
         yield power.mean(axis=0)
-        power *= step  # a product costs a tenth of another sine and cosine
+        power *= step  # ten times faster than another sine and cosine
 
 
 def norm_distance(Z, output_distribution="normal"):
-    """Kolmogorov-Smirnov distance of the norms of rows to what the law says of them.
+    """Return the Kolmogorov-Smirnov distance of the norms of rows from their target.
 
-    The norm of a row of N(0, I) follows a chi distribution with as many degrees of
-    freedom as components.  Slices of many components look normal whatever the law;
-    norms do not.  Any law but the normal one is first sent to it.
+    The norm of a row drawn from N(0, I) follows the chi distribution with
+    ``n_components`` degrees of freedom.  The result is the largest difference between
+    the distribution function of this chi distribution and that of the rows' norms.  It
+    finds departures from the target distribution that projections miss: projections of
+    many components look normal for almost any distribution, norms do not.  A sample for
+    any other target distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
 
     Returns
     -------
     distance : float
-        Between 0 and 1.
+        Between 0 and 1.  ``sample_floor`` is its mean for samples drawn from the target
+        distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or the law is none of these.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     Examples
     --------
@@ -244,7 +275,12 @@ default="normal"
 
 
 def _kolmogorov_smirnov(probability):
-    """Return the distance of each column of sorted probabilities to the uniform law."""
+    """Return the Kolmogorov-Smirnov distance of each column from U[0, 1].
+
+    ``probability`` has the shape (n_samples, n_columns); each column holds values of
+    the target's distribution function in ascending order.  The result has the shape
+    (n_columns,).
+    """
     steps = np.arange(len(probability) + 1)[:, None] / len(probability)
     gaps = np.maximum(probability - steps[:-1], steps[1:] - probability)
     return gaps.max(axis=0)

@@ -1,4 +1,7 @@
-"""Joint tests of normality by characteristic functions, with p-values."""
+"""Tests of multivariate normality by characteristic functions, with p-values.
+
+They decide whether a sample can come from its target distribution.
+"""
 
 import warnings
 from itertools import pairwise
@@ -14,64 +17,70 @@ from .samples import check_count, check_sample, normal_sample
 __all__ = ["NormalityResult", "bhep_test", "henze_zirkler_test"]
 
 _ENTRIES_AT_ONCE = 2**20  # of the matrix of pairs: 8 MiB
-# Below, the terms of the statistic cancel to rounding errors; above, nothing is left.
+# Range of ``beta``.  Below it rounding errors dominate, above it the kernel vanishes.
 _BETA = 0.01, 100
 
 
 class NormalityResult(NamedTuple):
-    """Statistic of a test of normality and its p-value."""
+    """Result of a test of normality: ``statistic`` and ``pvalue``, both floats."""
 
     statistic: float
     pvalue: float
 
 
 def bhep_test(Z, output_distribution="normal", *, beta=None):
-    r"""Test that the joint law of all components is the promised one.
+    r"""Test whether a sample follows its target distribution (BHEP test).
 
-    The statistic of Baringhaus, Henze, Epps and Pulley, for a law that is known
-    completely: :math:`n \int |\phi_n(t) - e^{-|t|^2/2}|^2 w(t)\,dt`, where
-    :math:`\phi_n` is the empirical characteristic function and w the density of
-    N(0, beta^2 I), in its closed form.  It is consistent: any departure from N(0, I),
-    in means, scales, shapes or dependence, is found with enough rows.  A law other than
-    the normal one is first sent to it, component by component.
+    The null hypothesis is N(0, I), with no parameter estimated.  The statistic of
+    Baringhaus, Henze, Epps and Pulley is
+    :math:`n \int |\phi_n(t) - e^{-|t|^2/2}|^2 w(t)\,dt`, where :math:`\phi_n` is the
+    empirical characteristic function and w the density of N(0, beta^2 I).  It is
+    computed in closed form.  The test is consistent: with enough rows it detects any
+    departure, in means, scales, shapes or dependence.  A sample for any other target
+    distribution is first mapped to N(0, 1), component by component.
 
-    The p-value is that of a Pearson type III (shifted gamma) distribution with the
-    statistic's mean and variance under the law, which are exact for every number of
-    rows, and its third cumulant, which is that of many rows.
+    The p-value approximates the distribution of the statistic under the null hypothesis
+    by a Pearson type III (shifted gamma) distribution.  Mean and variance of this
+    distribution are exact for every number of rows; its third cumulant is the limit for
+    many rows.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     beta : float, default=None
-        Scale of the weight, from 0.01 to 100: small values look at means and
-        covariances, large ones at small distances.  None is
-        ``2 / sqrt(n_components)``, which keeps pairs of points within sight of each
-        other in any dimension.
+        Standard deviation of the weight w, from 0.01 to 100.  Small values emphasise
+        means and covariances, large ones local detail.  None is
+        ``2 / sqrt(n_components)``, which matches typical distances between rows in any
+        dimension.
 
     Returns
     -------
     result : NormalityResult
-        With ``statistic`` and ``pvalue``; a small p-value speaks against the law.
+        With ``statistic`` and ``pvalue``.  A small p-value is evidence against the
+        target distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     See Also
     --------
-    henze_zirkler_test : Whether a sample is normal with *some* mean and covariance.
+    henze_zirkler_test : Tests for normality with *any* mean and covariance.
 
     Notes
     -----
-    Codes that are learned are never exactly normal: with enough rows every test says
-    so.  A p-value tells whether a departure can be seen, a distance how large it is.
-    Time grows with the square of the rows; memory does not.
+    Learned codes are never exactly normal, and with enough rows every test rejects.  A
+    p-value tells whether a departure is visible; a distance tells how large it is.
+    Time grows with the square of the number of rows, memory does not.
 
     References
     ----------
@@ -104,46 +113,49 @@ default="normal"
 def henze_zirkler_test(
     Z, output_distribution="normal", *, n_resamples=None, random_state=0
 ):
-    """Test that a sample is normal with some mean and covariance (Henze, Zirkler).
+    """Test whether a sample is normal with any mean and covariance (Henze-Zirkler).
 
-    The sample is centred and whitened by its own moments before it is compared with
-    N(0, I), so that a wrong mean, scale or correlation is not seen, but the shape is.
-    Next to ``bhep_test`` it tells *why* a sample is off: if only that one rejects, an
-    affine map would put the codes right.  A law other than the normal one is first
-    sent to it, component by component.
+    The sample is centred and whitened with its own moments, then compared with N(0, I).
+    The test therefore ignores a wrong mean, scale or correlation and responds to the
+    shape.  Together with ``bhep_test`` it tells *why* a sample deviates: if only
+    ``bhep_test`` rejects, an affine map would correct the sample.  A sample for any
+    other target distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; more rows than components.
+        The sample, such as the output of ``transform`` for held-out rows; more rows
+        than components.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_resamples : int, default=None
-        Number of normal samples of the same size that give the p-value, which is then
-        exact for every size: the statistic's distribution does not depend on mean or
-        covariance.  None takes the log-normal approximation of Henze and Zirkler, which
-        holds up to about 16 components with 10 rows for each; beyond that p-values are
-        wrong, samples are needed, and a warning says so.
+        Number of random normal samples of the same shape.  The statistic of Z is
+        compared with their statistics, which gives an exact p-value of at least
+        ``1 / (1 + n_resamples)``.  None uses the log-normal approximation of Henze and
+        Zirkler instead.  It holds for at most 16 components and at least 10 rows for
+        each of them; otherwise its p-values are wrong, and a warning is issued.
     random_state : int, RandomState instance or None, default=0
-        Fixes these samples.
+        Determines the random samples; not used if ``n_resamples`` is None.
 
     Returns
     -------
     result : NormalityResult
-        With ``statistic`` and ``pvalue``; a small p-value speaks against normality.
+        With ``statistic`` and ``pvalue``.  A small p-value is evidence against
+        normality.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, if its covariance is singular, or if
-        a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows or a
+        singular covariance, or a parameter is invalid.
 
     Warns
     -----
     UserWarning
-        If the approximation does not hold for a sample of that size.
+        If the approximation does not hold for a sample of this shape.
 
     References
     ----------
@@ -178,6 +190,7 @@ default="normal"
 
 
 def _warn_of_approximation(n_samples, n_components):
+    """Warn if the log-normal p-value is wrong for a sample of this shape."""
     if n_components <= 16 and n_samples >= 10 * n_components:
         return
     warnings.warn(
@@ -189,32 +202,46 @@ def _warn_of_approximation(n_samples, n_components):
 
 
 def _whitened(Z):
-    """Return Z with mean 0 and covariance I, up to a rotation."""
+    """Return an affine map of the rows of Z that has mean 0 and covariance I.
+
+    Z and the result have the shape (n_samples, n_components); covariances are sums of
+    products divided by ``n_samples``.  The columns of the result are the principal
+    components of Z, rescaled.  ValueError is raised if the covariance is singular.
+    """
     left, values, _ = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
     if values[-1] <= values[0] * len(Z) * np.finfo(np.float64).eps:
         raise ValueError(
             f"Z must have a covariance of full rank {Z.shape[1]}, but got components "
-            f"that are constant or linear in the others; leave these out."
+            f"that are constant or linear in the others; leave them out."
         )
     return left * len(Z) ** 0.5
 
 
 def _statistic(Z, beta):
-    """Return the BHEP statistic against N(0, I)."""
+    """Return the BHEP statistic of the rows of Z for the null hypothesis N(0, I).
+
+    Z has the shape (n_samples, n_components).  ``beta`` is the standard deviation of
+    the weight in the integral of ``bhep_test``.  The result is a float, 0 or above up
+    to rounding.
+    """
     n_samples, n_components = Z.shape
     squares = np.square(Z).sum(axis=1)
     wider = 1 + beta**2
-    to_law = np.exp(-(beta**2) / (2 * wider) * squares).sum()
+    to_normal = np.exp(-(beta**2) / (2 * wider) * squares).sum()
     return float(
         _sum_over_pairs(Z, squares, beta) / n_samples
-        - 2 * wider ** (-n_components / 2) * to_law
+        - 2 * wider ** (-n_components / 2) * to_normal
         + n_samples * (1 + 2 * beta**2) ** (-n_components / 2)
     )
 
 
 def _sum_over_pairs(Z, squares, beta):
-    """Return the sum of ``exp(-beta^2 |z_i - z_j|^2 / 2)``, some rows at a time."""
-    n_rows = max(1, _ENTRIES_AT_ONCE // len(Z))
+    """Return the sum of ``exp(-beta^2 |z_i - z_j|^2 / 2)`` over all i and j.
+
+    Z has the shape (n_samples, n_components), and ``squares`` holds the squared norm of
+    each of its rows.  Blocks of rows keep the memory independent of ``n_samples``.
+    """
+    n_rows = max(1, _ENTRIES_AT_ONCE // len(Z))  # a block of pairs at a time
     total = 0.0
     for start in range(0, len(Z), n_rows):
         rows = slice(start, start + n_rows)
@@ -224,13 +251,20 @@ def _sum_over_pairs(Z, squares, beta):
 
 
 def _null_cumulants(n_samples, n_components, beta):
-    """Return mean, variance and third cumulant of the statistic under N(0, I).
+    """Return mean, variance and third cumulant of ``_statistic`` for rows from N(0, I).
 
-    The statistic is the mean of a kernel over pairs, less its mean over either end.
-    Products of the kernel along the edges of a graph have closed expectations.
+    They determine the p-value of ``bhep_test``.  Mean and variance are exact, the third
+    cumulant is the limit for many rows.  The statistic is ``n_samples`` times the mean
+    over all i and j of the kernel ``exp(-beta^2 |z_i - z_j|^2 / 2)``, centred in both
+    arguments.  Its cumulants are sums of expected products of kernels, which are
+    Gaussian integrals.
     """
 
     def expected(*edges):
+        """Return the expected product of the kernels of pairs of independent rows.
+
+        Each edge is a pair (i, j) of row numbers from 0 to 3; rows follow N(0, I).
+        """
         laplacian = np.zeros((4, 4))
         for i, j in edges:
             laplacian[[i, j], [i, j]] += 1
@@ -248,7 +282,11 @@ def _null_cumulants(n_samples, n_components, beta):
 
 
 def _henze_zirkler_null(n_components, beta):
-    """Return the log-normal law with the moments that Henze and Zirkler derived."""
+    """Return the approximate null distribution of the Henze-Zirkler statistic.
+
+    It is the frozen log-normal distribution of scipy whose mean and variance Henze and
+    Zirkler give for this number of components and this ``beta``.
+    """
     d, b2 = n_components, beta**2
     a, w = 1 + 2 * b2, (1 + b2) * (1 + 3 * b2)
     pairs = d * (d + 2)

@@ -1,4 +1,7 @@
-"""Samples: what is accepted as one, its way to the normal law, and the floor."""
+"""Checks of samples and parameters, and the floor of a distance.
+
+The floor is the mean distance of samples drawn from the target distribution itself.
+"""
 
 import inspect
 from numbers import Real
@@ -6,7 +9,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_array
 
-from .._utils.distributions import Law
+from .._utils.distributions import Distribution
 from .._validation import is_count
 
 __all__ = [
@@ -22,34 +25,40 @@ __all__ = [
 def sample_floor(
     distance, n_samples, n_components, output_distribution="normal", *, n_draws=5
 ):
-    """Mean of a statistic over true samples of the law, of a given size.
+    """Return the mean distance of samples drawn from the target distribution itself.
+
+    A distance estimated from few rows is above 0 even for such a sample.  Compare the
+    distance of your codes with this floor for the same number of rows.
 
     Parameters
     ----------
     distance : callable
-        One of the distances or summaries of this module, or any function of a sample
-        that returns a number; it is given the law if it has a parameter of the name
-        ``output_distribution``.  Fix other arguments with ``functools.partial``.
+        A distance or summary of ``skdim.metrics``, or any function that takes an array
+        of shape (n_samples, n_components) and returns a number.  If it has a parameter
+        ``output_distribution``, that is passed on.  Fix other arguments with
+        ``functools.partial``.
     n_samples, n_components : int
-        Size of the sample.
+        Shape of the samples, at least 1 each.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_draws : int, default=5
-        Number of true samples.
+        Number of samples to average over.  The samples are the same in every call.
 
     Returns
     -------
     floor : float
-        What no method can be expected to go below; for ``norm_spread`` and
-        ``effective_rank``, which are not distances, what a true sample has.
+        Mean of ``distance`` over the samples, in its units.  Codes cannot be expected
+        to have a smaller distance.  ``norm_spread`` and ``effective_rank`` are
+        not distances: for them the mean is a value to come close to, not a lower limit.
 
     Raises
     ------
     ValueError
-        If a size is not an integer above 0, the law is none of these, or ``distance``
-        returns no number.
+        If ``n_samples``, ``n_components`` or ``n_draws`` is not an integer above 0, the
+        distribution is invalid, or ``distance`` does not return a number.
 
     Examples
     --------
@@ -60,32 +69,51 @@ default="normal"
     check_count("n_samples", n_samples)
     check_count("n_components", n_components)
     check_count("n_draws", n_draws)
-    law = Law(output_distribution)
+    target = Distribution(output_distribution)
     rng = np.random.RandomState(12345)
-    takes_law = "output_distribution" in inspect.signature(distance).parameters
-    given = {"output_distribution": output_distribution} if takes_law else {}
-    draws = (law.sample((n_samples, n_components), rng) for _ in range(n_draws))
-    values = [distance(Z, **given) for Z in draws]
+    takes_target = "output_distribution" in inspect.signature(distance).parameters
+    options = {"output_distribution": output_distribution} if takes_target else {}
+    draws = (target.sample((n_samples, n_components), rng) for _ in range(n_draws))
+    values = [distance(Z, **options) for Z in draws]
     if not all(isinstance(value, Real) for value in values):
         raise ValueError(
             f"The 'distance' parameter must return a number, but got "
-            f"{type(values[0]).__name__}; wrap it in a function that picks one."
+            f"{type(values[0]).__name__}; wrap it in a function that returns one."
         )
     return float(np.mean(values))
 
 
 def check_sample(Z, *, min_rows=1, name="Z"):
-    """Return Z as finite rows in double precision, or raise ValueError."""
+    """Check that Z is a table of finite numbers, and return it in double precision.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_columns)
+        The argument of a metric.
+    min_rows : int, default=1
+        Smallest number of rows that is accepted.
+    name : str, default="Z"
+        Name of the argument in messages of errors.
+
+    Returns
+    -------
+    Z : ndarray of shape (n_samples, n_columns)
+
+    Raises
+    ------
+    ValueError
+        If Z has another shape, too few rows, or entries that are not finite numbers.
+    """
     Z = _real_numbers(Z, name)
     if Z.ndim != 2 or Z.shape[1] == 0:
         raise ValueError(
             f"{name} must have the shape (n_samples, n_columns), but got an array of "
-            f"shape {Z.shape}; reshape it, one row a sample."
+            f"shape {Z.shape}; reshape it to one row for each sample."
         )
     if len(Z) < min_rows:
         raise ValueError(
             f"{name} must have at least {min_rows} row{'s' * (min_rows > 1)} for this "
-            f"figure, but got {len(Z)}; pass more rows."
+            f"statistic, but got {len(Z)}; pass more rows."
         )
     n_bad = len(Z) - int(np.isfinite(Z).all(axis=1).sum())
     if n_bad:
@@ -97,24 +125,49 @@ def check_sample(Z, *, min_rows=1, name="Z"):
 
 
 def _real_numbers(Z, name):
+    """Return Z as a float64 array of any shape, or raise a ValueError that names it."""
     options = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
     try:
         return check_array(Z, dtype=np.float64, ensure_all_finite=False, **options)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{name} must be an array of real numbers, but got what could not be read "
-            f"as such ({error}); pass it as floats."
+            f"{name} must be an array of real numbers, but it could not be converted "
+            f"to one ({error}); pass an array of floats."
         ) from error
 
 
 def normal_sample(Z, output_distribution, *, min_rows=1):
-    """Return a checked sample, sent from its law to N(0, I)."""
-    law = Law(output_distribution)
-    return law.to_normal(check_sample(Z, min_rows=min_rows))
+    """Check a sample and map it from its target distribution to N(0, I).
+
+    After this map metrics need only compare a sample with N(0, I).
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        The sample.
+    output_distribution : str or scipy.stats distribution
+        Target distribution of every component; components are independent.
+    min_rows : int, default=1
+        Smallest number of rows that is accepted.
+
+    Returns
+    -------
+    Z : ndarray of shape (n_samples, n_components)
+        In double precision.  It follows N(0, I) if the sample follows its target
+        distribution.
+
+    Raises
+    ------
+    ValueError
+        If Z is not an array of finite numbers of that shape, has too few rows, or the
+        distribution is invalid.
+    """
+    target = Distribution(output_distribution)
+    return target.to_normal(check_sample(Z, min_rows=min_rows))
 
 
 def check_count(name, value):
-    """Raise ValueError unless this is an integer above 0."""
+    """Raise ValueError unless ``value`` of parameter ``name`` is an integer above 0."""
     if not is_count(value):
         raise ValueError(
             f"The {name!r} parameter must be an integer above 0, but got {value!r}; "
@@ -123,7 +176,7 @@ def check_count(name, value):
 
 
 def check_positive(name, value):
-    """Raise ValueError unless this is a finite number above 0."""
+    """Raise ValueError unless ``value`` of ``name`` is a finite real number above 0."""
     is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
     if not (is_number and 0 < value < np.inf):
         raise ValueError(
@@ -133,7 +186,12 @@ def check_positive(name, value):
 
 
 def random_directions(n_components, n_projections, rng):
-    """Draw unit vectors as columns."""
+    """Return unit vectors drawn uniformly from the sphere, to project samples on.
+
+    They are the columns of an array of shape (n_components, n_projections).  ``rng`` is
+    a ``numpy.random.RandomState``.  ValueError is raised if ``n_projections`` is not an
+    integer above 0.
+    """
     check_count("n_projections", n_projections)
     directions = rng.normal(size=(n_components, n_projections))
     return directions / np.linalg.norm(directions, axis=0)

@@ -1,4 +1,4 @@
-"""Scorers for model selection without labels, and what they are made of."""
+"""Scorers for model selection without labels, and the information they measure."""
 
 from functools import lru_cache
 
@@ -15,51 +15,54 @@ from .samples import check_count, check_positive, normal_sample, sample_floor
 
 __all__ = [
     "capacity_share_score",
+    "distribution_of",
     "last_step",
-    "law_of",
     "match_score",
     "reference_information",
     "reference_information_score",
 ]
 
-# Pairs of rows are compared: this bounds the time, and ln of it is the most to report.
+# Largest number of rows that ``reference_information`` uses.  It compares all pairs of
+# rows, so this bounds the time.  The result is at most the logarithm of this number.
 _MOST_ROWS = 4096
-_ENTRIES_AT_ONCE = 2**20  # 8 MiB
 
 
 def capacity_share_score(estimator, X, y=None):
-    """Share of the channel's capacity that held-out codes use.
+    """Score an estimator by the share of its channel's capacity that the codes use.
 
-    The InfoNCE bound on the information, whatever objective was trained, divided by
-    ``capacity_``.  Compare it **at a fixed noise and number of components** (widths,
-    weight decay, views, epochs): the share alone is won by a channel that carries next
-    to nothing, because under wide noise any codes of the right variance use all of its
-    capacity, and so small a quotient of estimates is noise besides.  At the narrow end
-    it cannot be won: InfoNCE reports at most ``log(batch_size_)``, so that the share
-    falls once the capacity is above that.
+    The score is a lower bound on the mutual information between the code of a view of
+    a row and the noisy code of this row, divided by ``capacity_``.  Without views, the
+    code of the row itself is used instead of that of a view.  The bound is InfoNCE,
+    whatever ``objective`` the estimator was trained with.
+
+    Use it to choose layer sizes, weight decay, views or epochs **at a fixed noise scale
+    and number of components**.  It cannot choose these two: under wide noise any codes
+    of the right variance use almost all of a tiny capacity, and under narrow noise the
+    share falls because InfoNCE is at most ``log(batch_size_)``.
 
     Parameters
     ----------
     estimator : NoiseInjectedDIM or Pipeline that ends in one
-        Fitted.
+        A fitted estimator.
     X : array-like
-        Held-out data, at least two rows.
+        Held-out rows or images, as ``estimator.transform`` takes them; at least two.
     y : None
         Ignored.
 
     Returns
     -------
     share : float
-        Higher is better, and 1, the most there is, is perfect.
+        At most 1, where the capacity is used completely; higher is better.  The bound
+        can be negative if the codes carry hardly any information.
 
     Raises
     ------
     ValueError
-        If the estimator has no noisy channel.
+        If the estimator is not one of skdim, or has no noisy channel.
 
     See Also
     --------
-    reference_information_score : Compares across noise and numbers of components.
+    reference_information_score : Also compares noise scales and numbers of components.
 
     Examples
     --------
@@ -75,7 +78,8 @@ def capacity_share_score(estimator, X, y=None):
     if not hasattr(last, "capacity_"):
         raise ValueError(
             f"capacity_share_score needs an estimator with a noisy channel, such as "
-            f"NoiseInjectedDIM. Got {type(last).__name__} instead; use match_score."
+            f"NoiseInjectedDIM. Got {type(last).__name__} instead; use match_score for "
+            f"it."
         )
     while isinstance(estimator, Pipeline):
         X = estimator[:-1].transform(X) if len(estimator) > 1 else X
@@ -85,30 +89,32 @@ def capacity_share_score(estimator, X, y=None):
 
 
 def match_score(estimator, X, y=None):
-    """How close held-out codes are to their law, as a multiple of a true sample's.
+    """Score an estimator by how closely its codes match their target distribution.
 
-    Codes are sent from their law to the normal one; the score is minus their sliced
-    2-Wasserstein distance to N(0, I) divided by ``sample_floor``.  It says nothing of
-    what codes keep: one component matches more easily than many.
+    Codes are mapped from their target distribution to N(0, I).  The score is minus
+    their sliced 2-Wasserstein distance from N(0, I), divided by the mean distance of
+    samples of the same size drawn from N(0, I) (``sample_floor``).  It does not measure
+    how much information the codes keep, and few components match more easily than many.
 
     Parameters
     ----------
     estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
-        Fitted.
+        A fitted estimator.
     X : array-like
-        Held-out data, at least two rows.
+        Held-out rows or images, as ``estimator.transform`` takes them; at least two.
     y : None
         Ignored.
 
     Returns
     -------
     match : float
-        Higher is better; -1 is what true samples have on average.
+        At most 0; higher is better.  Samples drawn from the target distribution have
+        about -1 on average.
 
     Raises
     ------
     ValueError
-        If the estimator names no law.
+        If the estimator is not one of these, or its outputs are not codes.
 
     Examples
     --------
@@ -125,50 +131,54 @@ def match_score(estimator, X, y=None):
 
 
 def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
-    """Information that held-out codes keep, less a price of components and mismatch.
+    """Score an estimator by the information its codes keep, with two penalties.
 
-    A score for choosing ``n_components`` *and* ``noise_scale``, because the
-    estimator's own noise does not enter: its codes, without noise, are sent through a
-    reference channel that is the same for all candidates.  In nats it is the sum of
+    Use it to choose ``n_components`` and ``noise_scale``.  The estimator's own noise
+    has no influence: codes without noise pass through a reference channel that is the
+    same for all candidates.  The score in nats is
 
     - ``reference_information`` of the codes,
-    - minus half of the capacity of the reference channel: a component pays only if it
-      adds more than half of what an ideal one adds,
-    - minus what the codes' divergence from the law is at least, ``n_components / 2 *
-      (W**2 - floor**2)``, where W is the sliced 2-Wasserstein distance and floor that
-      of a true sample (Talagrand's inequality).
+    - minus half of the capacity of the reference channel, so that a component improves
+      the score only if it adds more than half of what an ideal one adds,
+    - minus a lower bound on the Kullback-Leibler divergence of the codes from their
+      target distribution: ``n_components / 2 * max(0, W**2 - floor**2)``, where W is
+      the sliced 2-Wasserstein distance of the codes and floor its mean for samples
+      drawn from the target distribution (Talagrand's inequality).
 
-    Compare it on one set of held-out rows, or on splits of equal size: no more than the
-    logarithm of the rows can be reported, so that more rows justify more components.
+    Compare candidates on the same held-out rows or on splits of equal size.  The
+    information is at most the logarithm of the number of rows, so more rows justify
+    more components.
 
     Parameters
     ----------
     estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
-        Fitted.
+        A fitted estimator.
     X : array-like
-        Held-out data, at least two rows.
+        Held-out rows or images, as ``estimator.transform`` takes them; at least two.
     y : None
         Ignored.
     reference_noise : float, default=1.0
-        Standard deviation of the reference noise, in standard deviations of the codes:
-        detail finer than this counts for little.  Larger values favour more
+        Standard deviation of the reference noise, relative to that of codes that follow
+        N(0, I); above 0.
+        Detail finer than the noise counts little, and larger values favour more
         components.  Set it with ``functools.partial``.
 
     Returns
     -------
     score : float
-        In nats; higher is better, and at most half of the reference channel's capacity
-        in expectation.
+        In nats; higher is better.  Its expectation is at most half of the capacity of
+        the reference channel.
 
     Raises
     ------
     ValueError
-        If the estimator names no law, or the noise is not above 0.
+        If the estimator is not one of these, its outputs are not codes, or
+        ``reference_noise`` is not above 0.
 
     Notes
     -----
-    Like any score without labels it asks whether *rows* can be told apart, not whether
-    classes can.
+    Like every score without labels it measures whether *rows* can be told apart, not
+    whether classes can.
 
     References
     ----------
@@ -192,8 +202,8 @@ def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
     """
     Z = _normal_codes(estimator, X)
     information = reference_information(Z, reference_noise=reference_noise)
-    price = channel_capacity(reference_noise, Z.shape[1]) / 2
-    return information - price - _least_divergence(Z)
+    penalty = channel_capacity(reference_noise, Z.shape[1]) / 2
+    return information - penalty - _least_divergence(Z)
 
 
 def reference_information(
@@ -204,38 +214,45 @@ def reference_information(
     n_draws=5,
     random_state=0,
 ):
-    """Information that a sample keeps through a channel with normal noise.
+    """Return how much information about a sample remains after noise is added to it.
 
-    InfoNCE with the density of the noise as critic: of all rows, which one was sent?
-    The sample is first sent from its law to the normal one and then held to the
-    channel's power limit, a mean square of at most 1 about its mean, so that it cannot
-    outshout the noise.
+    It is a lower bound on the mutual information between the rows and the same rows
+    plus independent normal noise: InfoNCE with the density of the noise as critic.  It
+    measures how well each noisy row identifies the row it comes from.  The noise is the
+    same for all samples, so that they can be compared.  The sample is first mapped from
+    its target distribution to the normal one.  Each component is then centred, and the
+    sample is divided by the root of the mean square of all entries if that is above 1,
+    so that large codes gain nothing over the noise.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     reference_noise : float, default=1.0
-        Standard deviation of the noise.
+        Standard deviation of the noise, in the units of a sample that follows N(0, I);
+        above 0.
     n_draws : int, default=5
         Number of draws of the noise to average over.
     random_state : int, RandomState instance or None, default=0
-        Fixes the noise and which 4,096 rows are taken if there are more.
+        Determines the noise, and which 4,096 rows are used if there are more.
 
     Returns
     -------
     information : float
-        In nats; at most the logarithm of the rows, and in expectation at most
-        ``channel_capacity(reference_noise, n_components)``.
+        In nats.  It is at most the logarithm of the number of rows used, and its
+        expectation is at most ``channel_capacity(reference_noise, n_components)``.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     References
     ----------
@@ -259,71 +276,89 @@ default="normal"
     Z = Z - Z.mean(axis=0)
     Z = Z / max(1.0, np.sqrt(np.mean(Z**2))) / reference_noise
     noises = (rng.normal(size=Z.shape) for _ in range(n_draws))
-    return float(np.mean([_infonce(Z, Z + noise) for noise in noises]))
-
-
-def _infonce(codes, noisy):
-    """Return the InfoNCE bound, in nats, for codes and the same under N(0, I) noise.
-
-    The critic is the density of the noise.  Noisy codes go by blocks, so that memory
-    does not grow with the square of the rows.
-    """
-    channel, infonce = _core.channels.NormalChannel(1.0), _core.bounds.infonce
-    from torch import from_numpy
-
-    sandbox = _core.runtime.sandbox
-
-    n_codes, total = len(codes), 0.0
-    n_rows = max(1, _ENTRIES_AT_ONCE // n_codes)
-    with sandbox(gradients=False):
-        codes = from_numpy(codes)
-        for start in range(0, n_codes, n_rows):
-            block = from_numpy(noisy[start : start + n_rows])
-            scores = channel.log_ratio(codes, block, 1.0, 0.0)
-            total += len(block) * infonce(scores, scores.diagonal(-start)).item()
-    return total / n_codes
+    infonce = _core.bounds.infonce_of_samples
+    channel = _core.channels.NormalChannel(1.0)
+    return float(
+        np.mean([infonce(channel.log_ratio, Z, Z + noise) for noise in noises])
+    )
 
 
 def _least_divergence(Z):
-    """Return what the divergence from N(0, I) is at least, in nats."""
-    excess = sliced_wasserstein_distance(Z) ** 2 - _normal_floor(*Z.shape) ** 2
-    return Z.shape[1] / 2 * max(0.0, excess)
+    """Return a lower bound on the Kullback-Leibler divergence of a sample from N(0, I).
+
+    Z has the shape (n_samples, n_components), and the bound is in nats, 0 or above.  It
+    follows from the sliced 2-Wasserstein distance by Talagrand's inequality.
+    """
+    square = sliced_wasserstein_distance(Z) ** 2 - _normal_floor(*Z.shape) ** 2
+    return Z.shape[1] / 2 * max(0.0, square)
 
 
-@lru_cache  # a search asks again and again for few sizes
+@lru_cache  # a search for parameters asks many times for few shapes
 def _normal_floor(n_samples, n_components):
+    """Return the mean sliced 2-Wasserstein distance of samples drawn from N(0, I).
+
+    The distance is that from N(0, I); it is above 0 because samples are finite.
+    """
     return sample_floor(sliced_wasserstein_distance, n_samples, n_components)
 
 
 def _normal_codes(estimator, X):
-    """Return codes of X, sent from the estimator's law to the normal one."""
-    law = law_of(estimator)
-    return normal_sample(estimator.transform(X), law, min_rows=2)
+    """Return the codes of X, mapped from their target distribution to N(0, I).
+
+    ``estimator`` is a fitted estimator of skdim or a pipeline that ends in one.  X is
+    an input of its ``transform``, at least two rows.  The result has the shape
+    (n_samples, n_components).  ValueError is raised if the outputs are not codes.
+    """
+    target = distribution_of(estimator)
+    return normal_sample(estimator.transform(X), target, min_rows=2)
 
 
-def law_of(estimator):
-    """Return the law of the codes that a fitted estimator returns."""
-    law = last_step(estimator).output_distribution_
-    if law is None:
+def distribution_of(estimator):
+    """Return the target distribution of the codes of a fitted estimator.
+
+    Metrics take it as ``output_distribution``.
+
+    Parameters
+    ----------
+    estimator : estimator of skdim or Pipeline that ends in one
+        A fitted estimator whose ``transform`` returns codes.
+
+    Returns
+    -------
+    distribution : str or scipy.stats distribution
+        Its attribute ``output_distribution_``.
+
+    Raises
+    ------
+    ValueError
+        If the estimator is not one of these, or its outputs are not codes.
+    NotFittedError
+        If the estimator is not fitted.
+    """
+    target = last_step(estimator).output_distribution_
+    if target is None:
         raise ValueError(
             f"The estimator must return codes, but got one fitted with output_layer="
-            f"{last_step(estimator).output_layer!r}, which follows no law; fit with "
-            f"output_layer='code'."
+            f"{last_step(estimator).output_layer!r}, whose outputs have no target "
+            f"distribution; fit it with output_layer='code'."
         )
-    return law
+    return target
 
 
 def last_step(estimator):
-    """Return the fitted estimator of codes, which may end a pipeline."""
+    """Return the estimator of skdim that is passed, or that ends the passed pipeline.
+
+    Scorers read its fitted attributes.  Pipelines may be nested.  ValueError is raised
+    if the last step is no estimator of skdim, and NotFittedError if it is not fitted.
+    """
     last = estimator
     while isinstance(last, Pipeline):
         last = last[-1]
-    has_law = hasattr(last, "output_distribution_") or isinstance(last, BaseInfoMax)
-    if not has_law:
+    if not (hasattr(last, "output_distribution_") or isinstance(last, BaseInfoMax)):
         raise ValueError(
             f"The estimator must be one of skdim, such as NoiseInjectedDIM, or a "
-            f"Pipeline that ends in one, but got {type(last).__name__}; pass the steps "
-            f"up to the codes."
+            f"Pipeline that ends in one, but got {type(last).__name__}; pass only the "
+            f"steps up to the codes, as in pipeline[:-1]."
         )
     check_is_fitted(last)
     return last

@@ -1,4 +1,4 @@
-"""Summaries of a sample in one number: spread of norms, dependence, rank."""
+"""Summaries of a sample in one number: spread of norms, dependence and rank."""
 
 import numpy as np
 from scipy import special, stats
@@ -9,35 +9,40 @@ __all__ = ["effective_rank", "norm_spread", "total_correlation"]
 
 
 def norm_spread(Z, output_distribution="normal"):
-    """Spread of the norms of rows as a multiple of what the law has.
+    """Return the spread of the norms of rows, relative to the spread under N(0, I).
 
-    The standard deviation of the norms is divided by that of a chi distribution with
-    as many degrees of freedom as components: 1 is perfect, more means that some rows
-    are far out and others far in *together in all components*, which no column and
-    hardly any slice shows.  Any law but the normal one is first sent to it.
+    It is the standard deviation of the norms, divided by that of the chi distribution
+    with ``n_components`` degrees of freedom, which the norm of a row from N(0, I)
+    follows.  It is above 1 if some rows are large and others small *in all components
+    at once*, which single columns and projections hardly show.  A sample for any other
+    target distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
 
     Returns
     -------
     spread : float
-        From 0; a true sample is at 1, give or take ``1 / sqrt(2 * n_samples)``.
+        0 or above.  A sample drawn from the target distribution has about 1, with a
+        standard error of about ``1 / sqrt(2 * n_samples)``.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or the law is none of these.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     See Also
     --------
-    norm_distance : Sees a wrong mean of the norms as well.
+    norm_distance : Also responds to a wrong mean of the norms.
 
     Examples
     --------
@@ -56,32 +61,36 @@ default="normal"
 
 
 def total_correlation(Z):
-    """Dependence between the components: a Gaussian-copula estimate.
+    """Estimate the total correlation of components with a Gaussian copula.
 
-    Each column is replaced by the normal scores of its ranks, and the estimate is
-    ``-log(det(R)) / 2`` for their correlation matrix R.  It depends on the ranks alone,
-    so that no law need be named: it is 0 for independent components of any law, and a
-    true sample is near ``d * (d - 1) / (4 * n)`` for d components and n rows.
+    Total correlation measures dependence: it is the Kullback-Leibler divergence of the
+    joint distribution of the components from the product of their marginal
+    distributions.  Each column is replaced by the normal scores of its ranks.  With R
+    the correlation matrix of these scores the estimate is ``-log(det(R)) / 2``.  Only
+    ranks matter, so no target distribution is needed.  For d independent components and
+    n rows the estimate is about ``d * (d - 1) / (4 * n)``.
 
-    The estimate is exact if the copula is normal.  Other dependence it may miss
-    altogether, such as that of signs that multiply to 1 or of magnitudes that rise
-    together: ``bhep_test`` and ``norm_spread`` see those.
+    The estimate is exact if the copula is normal.  It can miss other dependence
+    completely, such as components whose magnitudes rise together or whose signs
+    multiply to 1.  ``bhep_test`` detects both, ``norm_spread`` the first.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; more rows than components.
+        The sample, such as the output of ``transform`` for held-out rows; more rows
+        than components.
 
     Returns
     -------
     total_correlation : float
-        In nats, from 0; infinite, or so large that only rounding keeps it finite, if
-        a component is a function of the others.  A constant component adds nothing.
+        In nats, 0 or above.  It is infinite, or very large because of rounding, if
+        the normal scores of a component are linear in those of the others.  Constant
+        components are left out.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape.
+        If Z is not an array of finite numbers of that shape, or has too few rows.
 
     References
     ----------
@@ -109,30 +118,35 @@ def total_correlation(Z):
 
 
 def effective_rank(Z, output_distribution="normal"):
-    """Effective rank: how many directions a sample really uses.
+    """Return the effective rank of a sample: the number of directions it varies in.
 
-    The exponential of the entropy of the singular values of the centred sample,
-    normalised to sum to 1.  Any law but the normal one is first sent to it.
+    The singular values of the centred sample are divided by their sum.  The effective
+    rank is the exponential of the entropy of these shares.  A low rank shows that
+    components of the codes repeat each other.  A sample for any other target
+    distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Law of each of the independent components: N(0, 1), uniform on [0, 1], or a
-        continuous distribution with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
 
     Returns
     -------
     rank : float
-        From 1 to ``n_components``, which a true sample nears from below; 0 if all rows
-        are equal.
+        From 1 to ``n_components``, or 0 if all rows are equal.  For a sample drawn from
+        the target distribution it is slightly below ``n_components``.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or the law is none of these.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     References
     ----------

@@ -12,7 +12,7 @@ from skdim._core.bounds import BOUNDS
 from skdim._core.channels import CHANNELS
 from skdim._core.critics import CRITICS
 from skdim._core.encoders import ENCODERS
-from skdim._utils.distributions import LAWS
+from skdim._utils.distributions import DISTRIBUTIONS
 
 from .inputs import (
     BROKEN,
@@ -98,7 +98,8 @@ def encoders(is_image):
 def valid_parameters(is_image):
     """Return strategies by name, of what each parameter may be on its own."""
     return {
-        "output_distribution": st.sampled_from(list(LAWS)) | codes(DISTRIBUTION_CODES),
+        "output_distribution": st.sampled_from(list(DISTRIBUTIONS))
+        | codes(DISTRIBUTION_CODES),
         "noise_distribution": st.sampled_from(list(CHANNELS)),
         "noise_scale": AUTO | some(1e-6, 0.01, 0.5, 30, 1e6) | codes(REAL_CODES),
         "objective": st.sampled_from(list(BOUNDS)),

@@ -1,0 +1,1 @@
+"""The contract of scikit-learn, and random data and parameters."""

@@ -1,0 +1,1 @@
+"""How closely codes follow the target distribution, and what that costs."""

@@ -1,0 +1,70 @@
+"""Tables of the documents on how closely codes follow their target distribution."""
+
+from benchmarks._common import grouped, load
+from benchmarks._markdown import how, paragraphs, spreads, table
+
+MATCH = {"KS": 4, "SW2": 3, "information": 2}
+CLAIMS = {"information": 2, "KS": 2, "SW2": 2, "kNN": 2}
+ADVERSARY = {"match": 2, "norms": 2, "linear": 3, "kNN": 3, "seconds": 1}
+
+
+def match():
+    """Return the match of MNIST by distribution, critic and held-out set."""
+    results = load("distribution/match_mnist")
+    groups = grouped(results["rows"], "distribution", "critic", "held out from")
+    rows = [
+        [*key, *spreads(group, MATCH), f"{group[0]['capacity']:.2f}"]
+        for key, group in groups.items()
+    ]
+    for distribution, floor in results["floors"].items():
+        values = f"{floor['KS']:.4f}", f"{floor['SW2']:.3f}"
+        rows.append([distribution, "*true sample*", "", *values, "", ""])
+    header = ["distribution", "critic", "held out from", *MATCH, "capacity"]
+    drift = f"Drift of the test file: {results['drift']:.3f} (a sample: 0.011)."
+    return paragraphs(table(header, rows), drift, how(results))
+
+
+def claims():
+    """Return information, match and accuracy of held-out rows by scale of the noise."""
+    results = load("distribution/claims")
+    groups = grouped(results["rows"], "distribution", "n_components", "noise_scale")
+    rows = [
+        [*key, f"{group[0]['capacity']:.2f}", *spreads(group, CLAIMS)]
+        for key, group in groups.items()
+    ]
+    header = ["distribution", "d", "noise_scale", "capacity", *CLAIMS]
+    return paragraphs(table(header, rows), how(results))
+
+
+def adversary():
+    """Return noise beside an adversary."""
+    results = load("distribution/adversary")
+    groups = grouped(results["rows"], "data", "method")
+    rows = [
+        [*key, group[0]["epochs"], *spreads(group, ADVERSARY)]
+        for key, group in groups.items()
+    ]
+    header = ["data", "method", "epochs", *ADVERSARY]
+    return paragraphs(table(header, rows), how(results))
+
+
+def demo():
+    """Return what ``make demo`` prints."""
+    results = load("demo")
+    rows = []
+    for row in results["rows"]:
+        information = f"{row['information']:.2f} of {row['capacity']:.2f}"
+        distances = [f"{value:.2f}" for value in row["distance"].values()]
+        accuracies = [f"{value:.3f}" for value in row["accuracy"].values()]
+        seconds = f"{row['seconds']:.1f}"
+        rows.append([row["name"], information, *distances, *accuracies, seconds])
+    methods = results["rows"][0]["distance"]
+    header = ["data", "information", *methods, "LR: inputs", "codes", "both", "fit, s"]
+    text = (
+        "Distance of held-out codes to N(0, I) as a multiple of that of a true sample "
+        "(1 is perfect), and accuracy of logistic regression:"
+    )
+    return paragraphs(text, table(header, rows), how(results))
+
+
+TABLES = {"match": match, "claims": claims, "adversary": adversary, "results": demo}

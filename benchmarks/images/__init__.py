@@ -1,0 +1,1 @@
+"""Features of images, beside self-supervised methods and autoencoders."""

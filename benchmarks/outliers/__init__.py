@@ -1,0 +1,1 @@
+"""Outlier detectors on tables and on images."""

@@ -1,0 +1,1 @@
+"""Time and memory of fit and transform."""

@@ -1,0 +1,1 @@
+"""Features for classifiers of tables, and the choices behind the defaults."""

@@ -1,0 +1,73 @@
+"""Tables of the documents on features of tables and on the defaults."""
+
+from benchmarks._common import load
+from benchmarks._markdown import how, paragraphs, table
+from benchmarks.tables._summary import summary
+
+DEFAULTS = "varied", "value", "match, median", "match, worst", "LR", "GNB", "kNN"
+GAINS = [
+    "skdim",
+    "skdim, supervised*",
+    "autoencoder",
+    "VICReg",
+    "Nystroem",
+    "power transform",
+    "untrained layer",
+    "NCA*",
+    "LDA*",
+]
+USES = ["LR", "LDA", "GNB", "kNN", "LR, 10 %", "GNB, 10 %", "kNN, 10 %"]
+
+
+def defaults():
+    """Return the match and the accuracy of each choice behind the defaults."""
+    results = load("tables/defaults")
+    rows = [
+        [
+            *(row["varied"], row["value"]),
+            *(f"{row[key]:.2f}" for key in ("match, median", "match, worst")),
+            *(f"{100 * row[key]:.1f}" for key in ("LR", "GNB", "kNN")),
+        ]
+        for row in results["rows"]
+    ]
+    names = "Tables: " + ", ".join(results["tables"]) + "."
+    return paragraphs(table(DEFAULTS, rows), names, how(results))
+
+
+def summarized(what):
+    """Return the summary of all representations, the text above it and that below."""
+    results = load("tables/features")
+    n_tables, n_splits = (
+        len({row[key] for row in results["rows"]}) for key in ("table", "seed")
+    )
+    text = (
+        f"{what}, mean over {n_tables} tables and {n_splits} splits of each; a star "
+        "marks features that use labels:"
+    )
+    rows = summary(results["rows"])
+    return rows, text, how(results | {"rows": rows})
+
+
+def features():
+    """Return accuracy and match of all representations."""
+    found, text, below = summarized("Accuracy in percent")
+    header = list(found[0])
+    rows = [
+        [row["representation"], *(f"{row[key]:.1f}" for key in header[1:])]
+        for row in sorted(found, key=lambda row: row["mean rank"])
+    ]
+    return paragraphs(text, table(header, rows), below)
+
+
+def gains():
+    """Return the accuracy of some representations less that of the inputs."""
+    found, text, below = summarized("Points of accuracy over the standardised inputs")
+    found = {row["representation"]: row for row in found}
+    rows = [
+        [kind, *(f"{found[kind][use] - found['inputs'][use]:+.1f}" for use in USES)]
+        for kind in GAINS
+    ]
+    return paragraphs(text, table(["representation", *USES], rows), below)
+
+
+TABLES = {"defaults": defaults, "features": features, "gains": gains}

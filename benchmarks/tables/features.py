@@ -1,0 +1,239 @@
+"""Features for classifiers of tables: skdim beside other representations.
+
+Every representation is fitted to the standardised rows of one half of a table, without
+labels; those with a star use them.  Classifiers are fitted to its output, with all
+labels and with a tenth of them, drawn five times.  Measured on the other half: the
+accuracy, and the match.  The match is the sliced 2-Wasserstein distance of the output
+to N(0, I), as a multiple of that of a true sample.
+"""
+
+import time
+import warnings
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
+from sklearn.ensemble import RandomTreesEmbedding
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, NeighborhoodComponentsAnalysis
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    PowerTransformer,
+    QuantileTransformer,
+    SplineTransformer,
+    StandardScaler,
+)
+
+from benchmarks._common import arguments, save, shown
+from benchmarks.tables import _peers as peers
+from benchmarks.tables._data import halves, tables
+from benchmarks.tables._summary import summary
+from skdim import NoiseInjectedDIM
+from skdim.metrics import sample_floor, sliced_wasserstein_distance
+
+WIDTH, STEPS = 64, 400
+FEW, N_DRAWS = 0.1, 5  # share of the labels, and how often they are drawn
+CLASSIFIERS = {
+    "LR": partial(LogisticRegression, max_iter=300),
+    "LDA": partial(LinearDiscriminantAnalysis, solver="lsqr", shrinkage=0.01),
+    "GNB": GaussianNB,
+    "QDA": partial(QuadraticDiscriminantAnalysis, solver="eigen", shrinkage=0.1),
+    "kNN": KNeighborsClassifier,
+}
+
+
+def ours(X, y, seed, n_components=WIDTH, **parameters):
+    """Fit skdim; return its transform."""
+    dim = NoiseInjectedDIM(n_components, random_state=seed, **parameters)
+    return dim.fit(X, y).transform
+
+
+def beside(X, y, seed, **parameters):
+    """Fit skdim; return codes and inputs side by side."""
+    transform = ours(X, y, seed, **parameters)
+    return lambda X: np.hstack([transform(X), X])
+
+
+def several(X, y, seed, n_fits=3, **parameters):
+    """Fit skdim from several seeds; return all codes side by side."""
+    fits = [ours(X, y, seed + 100 * k, **parameters) for k in range(n_fits)]
+    return lambda X: np.hstack([transform(X) for transform in fits])
+
+
+def matching(X, y, seed):
+    """Fit skdim with as many components as columns, up to 32."""
+    return ours(X, y, seed, n_components=min(32, X.shape[1]))
+
+
+def matching_plain(X, y, seed):
+    """Fit skdim with as many components as columns, up to 32, and without views."""
+    return ours(X, y, seed, n_components=min(32, X.shape[1]), views=None)
+
+
+def theirs(make):
+    """Return a function that fits a scikit-learn transformer."""
+
+    def fit(X, y, seed):
+        known = y >= 0
+        model = make(seed)
+        model.fit(X, y) if known.all() else model.fit(X[known], y[known])
+        return lambda X: np.asarray(model.transform(X))
+
+    return fit
+
+
+def quantile(seed):
+    """Return a quantile transformer to the normal distribution."""
+    return QuantileTransformer(
+        n_quantiles=200, output_distribution="normal", random_state=seed
+    )
+
+
+def whitening():
+    """Return principal components of variance 1."""
+    return PCA(0.999, whiten=True, svd_solver="full")
+
+
+def random_trees(seed):
+    """Return leaves of random trees, reduced to WIDTH columns by an SVD."""
+    trees = RandomTreesEmbedding(100, max_depth=5, random_state=seed)
+    return make_pipeline(trees, TruncatedSVD(WIDTH, random_state=seed))
+
+
+class SomeNeighborhoodComponents(NeighborhoodComponentsAnalysis):
+    """Neighbourhood components analysis with at most as many components as columns."""
+
+    def fit(self, X, y):
+        """Fit with ``n_components`` set from the number of columns."""
+        self.n_components = min(WIDTH, X.shape[1])
+        return super().fit(X, y)
+
+
+def representations():
+    """Return {name: function (X, y, seed) -> transform}."""
+    found = {
+        "inputs": theirs(lambda seed: FunctionTransformer()),
+        "skdim": ours,
+        "skdim, hidden layer": partial(ours, output_layer="hidden"),
+        "skdim and inputs": beside,
+        "skdim, 3 seeds": several,
+        "skdim, views=None": partial(ours, views=None),
+        "skdim, d=min(D, 32)": matching,
+        "skdim, d=min(D, 32), views=None": matching_plain,
+        "PCA, whitened": theirs(lambda seed: whitening()),
+        "quantiles": theirs(quantile),
+        "quantiles, PCA whitened": theirs(
+            lambda seed: make_pipeline(quantile(seed), whitening())
+        ),
+        "power transform": theirs(lambda seed: PowerTransformer()),
+        "splines": theirs(lambda seed: SplineTransformer(knots="quantile")),
+        "Nystroem": theirs(
+            lambda seed: Nystroem(n_components=WIDTH, random_state=seed)
+        ),
+        "random trees, SVD": theirs(random_trees),
+        "untrained layer": lambda X, y, seed: peers.untrained(X, seed),
+        "autoencoder": lambda X, y, seed: peers.autoencoder(X, WIDTH, STEPS, seed),
+    }
+    for name, make_loss in peers.LOSSES.items():
+        found[name] = partial(self_supervised, make_loss)
+    if find_spec("zuko"):
+        found["normalising flow"] = lambda X, y, seed: peers.flow(X, STEPS, seed)
+    return found | {
+        "skdim, supervised*": partial(ours, supervised=True),
+        "LDA*": theirs(lambda seed: LinearDiscriminantAnalysis()),
+        "NCA*": theirs(
+            lambda seed: SomeNeighborhoodComponents(max_iter=50, random_state=seed)
+        ),
+    }
+
+
+def self_supervised(make_loss, X, y, seed):
+    """Train a network by a loss of a peer; return its transform."""
+    return peers.self_supervised(make_loss, X, WIDTH, STEPS, seed)
+
+
+def split(X, y, seed):
+    """Return halves of a table, standardised by the first."""
+    X, X_test, y, y_test = halves(X, y, seed)
+    scaler = StandardScaler().fit(X)
+    return scaler.transform(X), scaler.transform(X_test), y, y_test
+
+
+def some(y, seed):
+    """Return labels of a tenth of each class, at least two rows; -1 for the others."""
+    rng = np.random.default_rng(seed)
+    known = np.full(len(y), -1)
+    for label in np.unique(y):
+        rows = rng.permutation(np.flatnonzero(y == label))
+        rows = rows[: max(2, round(FEW * len(rows)))]
+        known[rows] = label
+    return known
+
+
+def accuracies(Z, Z_test, y, y_test):
+    """Return the accuracy in percent of each classifier; -1 in ``y`` is no label."""
+    rows = y >= 0
+    found = {}
+    for name, make in CLASSIFIERS.items():
+        try:
+            model = make().fit(Z[rows], y[rows])
+            found[name] = 100 * model.score(Z_test, y_test)
+        except np.linalg.LinAlgError:
+            found[name] = 0.0
+    return found
+
+
+def measure(fit, uses_labels, X, X_test, y, y_test, seed):
+    """Fit one representation to one split; return its results.
+
+    A representation that uses labels is fitted again when there are few labels.
+    """
+    start = time.perf_counter()
+    transform = fit(X, y, seed)
+    seconds = time.perf_counter() - start
+    Z, Z_test = transform(X), transform(X_test)
+    row = {"seconds": seconds, **accuracies(Z, Z_test, y, y_test)}
+    floor = sample_floor(sliced_wasserstein_distance, *Z_test.shape)
+    row["match"] = sliced_wasserstein_distance(Z_test) / floor
+    few = []
+    for draw in range(N_DRAWS):
+        known = some(y, seed + 100 * draw)
+        if uses_labels:
+            transform = fit(X, known, seed)
+            Z, Z_test = transform(X), transform(X_test)
+        few.append(accuracies(Z, Z_test, known, y_test))
+    return row | {f"{use}, 10 %": np.mean([f[use] for f in few]) for use in CLASSIFIERS}
+
+
+def main():
+    """Run everything and save it."""
+    args = arguments(__doc__)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    data = tables(args.data)
+    rows = []
+    for name, (X, y) in data.items():
+        y = np.unique(y, return_inverse=True)[1]
+        for seed in range(args.seeds):
+            parts = split(X, y, seed)
+            for kind, fit in representations().items():
+                result = measure(fit, kind.endswith("*"), *parts, seed)
+                row = {"representation": kind, "table": name, "seed": seed}
+                rows.append(row | result)
+        print(name, len(rows), flush=True)
+    for row in summary(rows):
+        print(shown(row))
+    save("tables/features", rows)
+
+
+if __name__ == "__main__":
+    main()

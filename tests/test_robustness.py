@@ -1,0 +1,314 @@
+"""What users bring along: forks, torch settings, and encoders that are unusual."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from estimators import CLASSES, quick
+from scipy import stats
+from sklearn.datasets import load_breast_cancer
+
+from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM, metrics
+
+LIMIT = 60  # seconds, against hangs only
+ROWS = load_breast_cancer().data[:200, :6]
+LABELS = (ROWS[:, 0] > np.median(ROWS[:, 0])).astype(int)
+
+
+# Forks
+
+FORKS = """
+import os, signal, time, torch
+torch.set_num_threads(2)
+torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+child = os.fork()
+if child == 0:
+    try:
+        import numpy as np
+        from skdim import NoiseInjectedDIM
+        X = np.random.default_rng(0).normal(size=(600, 784))
+        NoiseInjectedDIM(2, hidden_layer_sizes=(512,), max_iter=1).fit(X)
+        os._exit(0)
+    finally:
+        os._exit(1)
+stop = time.monotonic() + {limit}
+while True:
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+        print(os.waitstatus_to_exitcode(status))
+        break
+    if time.monotonic() > stop:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        print("hangs")
+        break
+    time.sleep(0.05)
+"""
+
+
+# Servers such as gunicorn fork their workers, and these import skdim only then.
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_plain_fork_that_imports_skdim_first_does_not_hang():
+    # Limits that a user exports would leave torch without the threads that are lost.
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    run = subprocess.run(
+        [sys.executable, "-c", FORKS.format(limit=LIMIT / 3)],
+        env=env | {"OMP_WAIT_POLICY": "PASSIVE"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert run.stdout.strip() == "0", run.stdout + run.stderr
+
+
+# Default device
+
+
+class Plain(torch.nn.Module):
+    """An encoder whose layers are made where torch makes them by default."""
+
+    def __init__(self, input_shape, n_components):
+        super().__init__()
+        self.layer = torch.nn.Linear(*input_shape, n_components)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@functools.cache
+def fitted(cls):
+    return quick(cls).fit(ROWS)
+
+
+@functools.cache
+def fitted_detector():
+    return InfoMaxOutlierDetector(quick(), random_state=0).fit(ROWS)
+
+
+def streamed(cls):
+    dim = quick(cls)
+    for _ in range(3):
+        dim.partial_fit(ROWS)
+    return dim.transform(ROWS)
+
+
+USES = {}
+for cls in CLASSES.values():
+    USES |= {
+        f"{cls.__name__}-fit": lambda cls=cls: quick(cls).fit_transform(ROWS),
+        f"{cls.__name__}-partial_fit": lambda cls=cls: streamed(cls),
+        f"{cls.__name__}-transform": lambda cls=cls: fitted(cls).transform(ROWS),
+        f"{cls.__name__}-score": lambda cls=cls: fitted(cls).score(ROWS),
+        f"{cls.__name__}-score_samples": lambda cls=cls: fitted(cls).score_samples(
+            ROWS
+        ),
+    }
+USES |= {
+    "own-encoder-fit": lambda: quick(encoder=Plain).fit_transform(ROWS),
+    "detector-fit": lambda: (
+        InfoMaxOutlierDetector(quick(), random_state=0).fit(ROWS).offset_
+    ),
+    "detector-p_values": lambda: fitted_detector().p_values(ROWS),
+    "neural_dependency_measure": lambda: metrics.neural_dependency_measure(
+        ROWS[:, :2], n_steps=50
+    ),
+    "neural_mutual_information": lambda: metrics.neural_mutual_information(
+        ROWS[:, :2], ROWS[:, 1:3], n_steps=50
+    ),
+}
+del cls
+
+
+# Who builds a large model of his own has often set a default device for it.
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_the_default_device_of_the_caller_makes_no_difference(use):
+    expected = use()  # which also fits what is cached, outside of the context
+    assert np.isfinite(expected).all()
+    with torch.device("meta"):
+        in_context = use()
+    torch.set_default_device("meta")
+    try:
+        by_default = use()
+    finally:
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(in_context, expected)
+    np.testing.assert_array_equal(by_default, expected)
+
+
+# Precision of products
+
+PRODUCTS = torch.backends.mkldnn.matmul  # those of the CPU
+
+
+class Watching(Plain):
+    """An encoder that notes the precision of products while it runs."""
+
+    seen = ()
+
+    def forward(self, x):
+        type(self).seen += (PRODUCTS.fp32_precision,)
+        return super().forward(x)
+
+
+def lower_everywhere():
+    torch.set_float32_matmul_precision("medium")
+
+
+def lower_on_cpu():
+    """Lower it as newer torch asks for; the older getter may raise after that."""
+    PRODUCTS.fp32_precision = "bf16"
+
+
+@pytest.fixture(params=[lower_everywhere, lower_on_cpu])
+def lower(request):
+    """Return what sets a precision that many set to train networks of their own."""
+    yield request.param
+    torch.set_float32_matmul_precision("highest")
+
+
+# The same seed must give the same codes, wherever in a user's program the fit stands.
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score"])
+def test_products_are_computed_in_full_precision(lower, method):
+    dim = quick(encoder=Watching).fit(ROWS)
+    Watching.seen = ()
+    lower()
+    getattr(dim, method)(ROWS)
+    assert set(Watching.seen) == {"ieee"}
+    assert PRODUCTS.fp32_precision == "bf16"  # as the caller wants it
+
+
+# On processors that have no products of bfloat16 these agree in any case.
+def test_the_precision_of_the_caller_makes_no_difference(lower):
+    expected = quick(hidden_layer_sizes=(64,)).fit_transform(ROWS)
+    lower()
+    codes = quick(hidden_layer_sizes=(64,)).fit_transform(ROWS)
+    np.testing.assert_array_equal(codes, expected)
+
+
+# Encoders of the user's
+
+
+class Double(torch.nn.Module):
+    """An encoder that computes in double precision inside."""
+
+    def __init__(self, input_shape=(6,), n_components=2):
+        super().__init__()
+        self.layer = torch.nn.Linear(*input_shape, n_components, dtype=torch.float64)
+
+    def forward(self, x):
+        return self.layer(x.double())
+
+
+def double_module():
+    torch.manual_seed(0)
+    return Double()
+
+
+# A fit may take hours; what it leaves behind must be of use.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("encoder", [Double, double_module()], ids=["class", "module"])
+@pytest.mark.parametrize("cls", CLASSES.values())
+def test_an_encoder_in_double_precision_serves_after_fit_as_in_it(cls, encoder, dtype):
+    X = ROWS.astype(dtype)
+    dim = quick(cls, encoder=encoder).fit(X)
+    codes = dim.transform(X)
+    assert codes.dtype == dtype
+    tolerance = 1e-4 if dtype == "float32" else 0.1  # other noise in double precision
+    assert dim.score(X) == pytest.approx(dim.information_, abs=tolerance)
+    assert np.isfinite(dim.score_samples(X)).all()
+    if cls is NoiseInjectedDIM:  # whose codes are brought to these moments in fit
+        np.testing.assert_allclose(codes.mean(0), 0, atol=1e-4)
+        np.testing.assert_allclose(codes.std(0), 1, atol=1e-3)
+    again = dim.partial_fit(X).transform(X)
+    assert again.shape == codes.shape
+    assert np.isfinite(again).all()
+
+
+class Returning(torch.nn.Module):
+    """An encoder that returns its output in a shape of the given function's."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.layer, self.wrap = torch.nn.Linear(6, 2), wrap
+
+    def forward(self, x):
+        return self.wrap(self.layer(x))
+
+
+WRAPS = {
+    "tuple": lambda y: (y, y),
+    "dict": lambda y: {"codes": y},
+    "NoneType": lambda y: None,
+    "ndarray": lambda y: y.detach().numpy(),
+}
+
+
+# Variational encoders return mean and variance, and those of hubs a dict.
+@pytest.mark.parametrize("kind", WRAPS)
+@pytest.mark.parametrize("cls", CLASSES.values())
+def test_an_encoder_that_returns_no_tensor_is_named_with_what_it_returned(cls, kind):
+    dim = quick(cls, encoder=Returning(WRAPS[kind]))
+    with pytest.raises(ValueError, match="encoder") as caught:
+        dim.fit(ROWS)
+    assert kind in str(caught.value)
+    assert "tensor" in str(caught.value)
+
+
+class WithoutArguments(torch.nn.Module):
+    """An encoder that knows its sizes, as those of most notebooks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+UNFIT = {
+    "Linear": torch.nn.Linear,
+    "Sequential": torch.nn.Sequential,
+    "WithoutArguments": WithoutArguments,
+    "lambda": lambda input_shape: WithoutArguments(),
+}
+
+
+# The class instead of an instance is passed by mistake; torch's message is no help.
+@pytest.mark.parametrize("name", UNFIT)
+def test_an_encoder_that_cannot_be_called_is_told_how_it_is_called(name):
+    with pytest.raises(ValueError, match=r"encoder\(input_shape, n_components\)") as e:
+        quick(encoder=UNFIT[name]).fit(ROWS)
+    assert e.value.__cause__ is not None  # the message of the callable itself
+    if isinstance(UNFIT[name], type):
+        assert f"class {name}" in str(e.value)
+
+
+# Messages
+
+
+# The advice must lead to a fit that works; a lower weight decay leaves the rate at 50.
+def test_a_learning_rate_that_is_far_out_is_the_one_to_lower():
+    with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
+        quick(learning_rate_init=50).fit(ROWS)
+
+
+# Output distribution
+
+
+# With pairs of one class, as with views, uniform codes are the normal ones, squashed.
+def test_pairs_of_a_class_make_uniform_codes_as_views_make_them():
+    params = {"supervised": True, "views": None}
+    normal, uniform = (
+        quick(output_distribution=name, **params).fit(ROWS, LABELS)
+        for name in ("normal", "uniform")
+    )
+    assert uniform.noise_scale_ == normal.noise_scale_
+    assert uniform.capacity_ == normal.capacity_
+    np.testing.assert_allclose(
+        uniform.transform(ROWS), stats.norm.cdf(normal.transform(ROWS)), atol=1e-6
+    )
