@@ -217,13 +217,12 @@ def test_views_say_how_pairs_are_made():
 
 @pytest.mark.parametrize("output_distribution", ["uniform", "normal", stats.expon()])
 def test_classes_without_views_are_pairs_for_everything(output_distribution):
-    # For whitening, norms, noise and the critic alike.
+    # For norms, noise and the critic alike; whitening is another matter.
     params = {"supervised": True, "views": None}
     params |= {"output_distribution": output_distribution, "n_components": 2}
     model = noise_injected(**params)
     assert model.pairs.has_pairs and model.network.shrinks_norms
-    noise = model.noise_scale**2
-    assert model.network.shrinkage == pytest.approx(noise / (1 + noise))
+    assert model.network.shrinkage is None
     assert model.noise_distribution == "normal"
     critic = Model(model, torch.Generator().manual_seed(0)).critics["channel"]
     assert type(critic) is ChannelCritic and critic.has_pairs
@@ -265,6 +264,13 @@ def test_codes_are_normalized_by_what_they_are_for():
     assert noise_injected(IMAGES).n_noise_draws == 4
     assert noise_injected(IMAGES, encoder="mlp").n_noise_draws == 1
     assert noise_injected().n_noise_draws == 1
+
+
+@pytest.mark.parametrize("params", [{}, {"supervised": True}, {"views": "jitter"}])
+def test_noisy_codes_of_tables_with_views_are_whitened(params):
+    model = noise_injected(n_components=2, **params)
+    noise = model.noise_scale**2
+    assert model.network.shrinkage == pytest.approx(noise / (1 + noise))
 
 
 def test_deep_infomax_has_its_terms_and_no_noise():

@@ -79,11 +79,11 @@ def test_codes_cannot_outshout_the_noise():
 
 
 def test_rows_at_a_time_change_nothing(monkeypatch):
-    from skdim.metrics import scorers
+    from skdim._core import bounds
 
     Z = np.random.default_rng(0).normal(size=(101, 3))
     whole = metrics.reference_information(Z)
-    monkeypatch.setattr(scorers, "_ENTRIES_AT_ONCE", 700)
+    monkeypatch.setattr(bounds, "_SCORES_AT_ONCE", 700)
     assert metrics.reference_information(Z) == pytest.approx(whole)
 
 
