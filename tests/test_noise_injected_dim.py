@@ -46,7 +46,10 @@ def add_noise(inputs, generator):
 
 
 def halve_after(n_calls, error, once=False):
-    """Return a view that raises ``error`` after some calls."""
+    """Return an augmentation that raises ``error`` from call ``n_calls`` on.
+
+    Calls are counted from 0.  With ``once`` only that call raises the error.
+    """
     calls = itertools.count()
 
     def view(inputs, generator):
@@ -58,13 +61,13 @@ def halve_after(n_calls, error, once=False):
     return view
 
 
-# The promise: held-out codes follow the law
+# The promise: held-out codes follow the target distribution
 
 
 @pytest.mark.parametrize("law", ["normal", "uniform"])
 def test_held_out_codes_follow_the_law(digit_rows, law):
     # Against 3.0: whitened PCA, which matches mean and covariance, has 3.3 times the
-    # floor here for the normal law.
+    # floor here for the normal distribution.
     train, test = digit_rows
     dim = NoiseInjectedDIM(2, output_distribution=law, random_state=0).fit(train)
     codes = dim.transform(test)
@@ -133,7 +136,7 @@ def test_views_make_the_codes_forget_what_they_change(digit_rows):
 
 @pytest.mark.parametrize("law", ["normal", "uniform"])
 def test_a_view_that_shrinks_cannot_lift_the_power_limit(digit_rows, law):
-    # Codes and views together would have variance 1 while the sent ones have more.
+    # Codes and views together could have variance 1 while the codes alone have more.
     dim = NoiseInjectedDIM(
         8,
         output_distribution=law,
@@ -153,7 +156,7 @@ def test_learned_critic_is_judged_on_the_codes_it_knows(digit_rows):
     assert dim.information_ == pytest.approx(np.mean(curve[-10:]), abs=0.25)
 
 
-# What a scikit-learn user does
+# Common uses of a scikit-learn estimator
 
 
 def test_fitted_attributes(cancer):
@@ -306,8 +309,8 @@ def test_constant_columns_and_wild_scales_do_no_harm(cancer):
         np.column_stack([part * factor, np.full(len(part), 1e6)]) for part in cancer
     ]
     codes = quick().fit(train).transform(test)
-    # Columns are scaled first, so that a constant one and units change nothing but
-    # the initial weights' draw, which here has one column more.
+    # Columns are scaled first, so units do not matter.  The constant column only
+    # changes the draw of the initial weights, which have one column more.
     other = quick().fit(wild[0]).transform(wild[1])
     assert np.isfinite(other).all()
     assert other.std(0) == pytest.approx(codes.std(0), abs=0.3)
@@ -511,7 +514,7 @@ def test_tol_not_met_warns(cancer):
         quick(max_iter=2, tol=0.0).fit(cancer[0])
 
 
-# Reproducible, and nobody else's business
+# Reproducibility, and global state that stays untouched
 
 
 def test_same_seed_same_bits_other_seed_other_codes(cancer):
@@ -535,7 +538,7 @@ def test_torch_settings_of_the_caller_do_not_reach_inside(cancer):
 
 @pytest.mark.parametrize("whiten", [True, "received", False])
 def test_transform_is_the_map_that_was_fitted(digit_rows, whiten):
-    # The codes of the training rows have the correlations that "whiten" leaves them.
+    # "whiten" decides how correlated the codes of the training rows may be.
     codes = quick(n_components=4, whiten=whiten, max_iter=20).fit_transform(
         digit_rows[0]
     )
@@ -553,7 +556,7 @@ def test_parameters_changed_after_fit_do_not_change_the_fitted_model(cancer):
     assert dim.score(cancer[1]) == score
 
 
-# The whole method
+# The complete method
 
 
 @pytest.mark.parametrize("noise", ["normal", "uniform"])
@@ -567,7 +570,7 @@ def test_any_law_is_reached_from_any_noise(digit_rows, law, noise):
     frozen = {"normal": stats.norm(), "uniform": stats.uniform()}.get(str(law), law)
     assert codes.dtype == test.dtype
     distance = stats.kstest(codes.ravel(), frozen.cdf).statistic
-    assert distance < 0.06  # 1,438 values: a true sample has up to 0.043 in 99 of 100
+    assert distance < 0.06  # 1,438 values of the target: 99 % are below 0.043
 
 
 def test_noise_is_normal_where_the_box_is_too_much_for_a_batch(digit_rows):
@@ -667,7 +670,7 @@ def test_sides_and_number_of_views_are_what_was_asked_for(digit_rows, sides, rat
             return inputs + 0
 
         quick(views=view, view_sides=sides, n_views=n_views).fit(digit_rows[0])
-        return next(calls) - 1  # one is a trial on two rows
+        return next(calls) - 1  # less one trial on two rows
 
     assert n_calls(3) / n_calls(1) == ratio
 
