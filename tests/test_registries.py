@@ -203,7 +203,7 @@ def test_a_channel_has_its_capacity_and_scorers(name, digit_rows):
     expected = metrics.channel_capacity(dim.noise_scale_, 2, "toy")
     assert dim.capacity_ == pytest.approx(expected)
     assert 0.2 < metrics.capacity_share_score(dim, test) <= 1
-    with pytest.raises(ValueError, match="one of .*'toy'"):
+    with pytest.raises(ValueError, match=r"one of .*'toy'"):
         metrics.channel_capacity(1.0, 2, "toyy")
     deep = quick(DeepInfoMax, prior="toy").fit(train)
     assert deep.output_distribution_ == "normal"
