@@ -696,9 +696,10 @@ def test_views_are_what_grid_search_tunes(digit_rows):
 
 
 SHORT_FORMS = ["auto", None, "jitter", add_noise, ["jitter", "marginal"]]
+SHORT_NAMES = ["auto", "none", "name", "function", "list"]
 
 
-@pytest.mark.parametrize("short", SHORT_FORMS, ids=str)
+@pytest.mark.parametrize("short", SHORT_FORMS, ids=SHORT_NAMES)
 def test_short_forms_are_views_of_them(digit_rows, short):
     one, other = (
         quick(views=views).fit(digit_rows[0]) for views in (short, Views(short))
