@@ -77,11 +77,11 @@ class DeepInfoMax(BaseInfoMax):
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
-        width)`` of images that come as flat rows.  Channels are the last axis unless
-        only the first one is as short as 4.
+        width)`` of images that come as flat rows.  Of three numbers the last is the
+        channels, unless it is above 4 and the first is not.
 
     max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is as many as make 400 steps.
+        Number of epochs.  "auto" is the number that makes about 400 steps.
 
     batch_size : "auto" or int, default="auto"
         Rows per step.  "auto" is 256, or all rows if there are fewer.
@@ -110,7 +110,7 @@ class DeepInfoMax(BaseInfoMax):
 
     input_scaling : "auto" or tuple of (mean, scale), default="auto"
         Mean and scale to standardise inputs by: numbers, or arrays of one number for
-        each column of a table or channel of images; a scale of 0 ignores the column.
+        each column of a table or channel of images; one with scale 0 is ignored.
         "auto" takes those of the data, and in ``partial_fit`` those of the first call.
 
     device : str, default="auto"

@@ -71,11 +71,11 @@ default="normal"
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
-        width)`` of images that come as flat rows.  Channels are the last axis unless
-        only the first one is as short as 4.
+        width)`` of images that come as flat rows.  Of three numbers the last is the
+        channels, unless it is above 4 and the first is not.
 
     max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is as many as make 400 steps.
+        Number of epochs.  "auto" is the number that makes about 400 steps.
 
     batch_size : "auto" or int, default="auto"
         Rows per step.  "auto" is 256, or all rows if there are fewer.  InfoNCE can
@@ -106,7 +106,7 @@ default="normal"
 
     input_scaling : "auto" or tuple of (mean, scale), default="auto"
         Mean and scale to standardise inputs by: numbers, or arrays of one number for
-        each column of a table or channel of images; a scale of 0 ignores the column.
+        each column of a table or channel of images; one with scale 0 is ignored.
         "auto" takes those of the data, and in ``partial_fit`` those of the first call.
 
     device : str, default="auto"
@@ -129,9 +129,9 @@ default="normal"
         Standard deviation of the normal noise, or half-width of the uniform noise, in
         units of the code before that transform, from 1e-6 to 1e6.  More noise leaves
         less detail in the codes.  "auto" gives the channel the capacity
-        ``log(batch_size)``, which is the most that a batch can measure; half of it
-        under normal noise for tables without views or classes.  It is at most 1 for
-        images, and at most 0.2 for uniform noise.
+        ``log(batch_size)``, which is the most that a batch can measure, or half that
+        capacity under normal noise for tables without views or classes.  The chosen
+        scale is at most 1 for images, and at most 0.2 for uniform noise.
 
     objective : {"infonce", "dv", "nwj", "jsd", "smile"}, default="infonce"
         What training maximises: a bound on the mutual information between the code of a

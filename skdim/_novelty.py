@@ -44,7 +44,7 @@ class _Plain:
     left_out: np.ndarray
 
     def state(self) -> dict[str, Any]:
-        """Return all attributes except ``left_out`` as a dict, to be saved."""
+        """Return a dict of all attributes, to be saved; only ``left_out`` is not in it."""
         return {name: v for name, v in vars(self).items() if name != "left_out"}
 
     @classmethod
@@ -79,7 +79,9 @@ class Neighbors(_Plain):
     def __call__(
         self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
-        """Return the log-distance of each row.
+        """Return the log-distance of each row from a weighted mean of its neighbours.
+
+        The larger it is, the more unusual is the row.
 
         Parameters
         ----------
@@ -427,10 +429,11 @@ class Novelty:
         Returns
         -------
         surprises : dict of str to ndarray of shape (n_rows,)
-            In nats.  "rows": by the distance of the standardised row from a mixture of
-            its nearest training rows; "features": the same among features;
+            In nats.  "rows": by the distance of the standardised row from a weighted
+            mean of its nearest training rows; "features": the same among features;
             "reconstruction": by the residual of predicting the row from its features;
-            "columns", in tables only: by the rank of each of its columns.
+            "columns", in tables only: by how extreme its values rank within their columns,
+            summed over columns.
         """
         near = self.parts["rows"].near(standardized)
         own = self.parts["rows"].own(standardized, near)

@@ -11,7 +11,7 @@ def gaussian_pair(n, sigma, d, seed=0):
     return u, u + sigma * torch.randn(n, d, generator=g, dtype=torch.float64)
 
 
-# A symmetric channel of 4 symbols, each received right with probability 0.85.
+# A symmetric channel of 4 symbols: each arrives unchanged with probability 0.85.
 TRANSITION = torch.full((4, 4), 0.05, dtype=torch.float64).fill_diagonal_(0.85)
 INFORMATION = math.log(4) + (TRANSITION[0] * TRANSITION[0].log()).sum().item()
 

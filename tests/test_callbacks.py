@@ -13,7 +13,7 @@ callback = pytest.importorskip("sklearn.callback", reason="scikit-learn before 1
 
 
 class Recorder:
-    """Note the tasks that end; stop at an epoch if asked to."""
+    """Record the tasks that end, and stop the fit at an epoch if one is given."""
 
     def __init__(self, stop_at=None):
         self.ended, self.stop_at, self.scores, self.torn_down = [], stop_at, [], 0
@@ -85,7 +85,7 @@ def test_progress_bar_of_scikit_learn_shows_epochs(cancer, capsys, n_jobs):
 
 
 class Filing(Recorder):
-    """Write the tasks that end to a file, from whichever process."""
+    """Append the tasks that end to a file, so that worker processes are seen too."""
 
     def __init__(self, path):
         self.path = path

@@ -126,7 +126,7 @@ def test_layers_below_the_code_are_standardised(digit_images, of, layer, n_outpu
 
 
 def test_features_keep_their_place():
-    # A bright spot moves to the right: so does what is bright in the map.
+    # A bright spot moves to the right, and so does the bright place in the map.
     images = np.zeros((200, 8, 8, 1), dtype="float32")
     rng = np.random.default_rng(0)
     columns = rng.integers(8, size=200)
@@ -211,7 +211,7 @@ def test_own_encoders_of_tables_have_both_terms(digit_rows, preset):
 
 
 class Parts(torch.nn.Module):
-    """An encoder of named parts, as the built-in ones are."""
+    """An encoder with the same named parts as the built-in encoders."""
 
     def __init__(self, input_shape, n_components):
         super().__init__()

@@ -20,7 +20,7 @@ def rows():
 
 
 def by_differences(dim, X, step=1e-5):
-    """Return the log-density with the derivative by central differences."""
+    """Return the log-density of X, with the Jacobian from central differences."""
     steps = np.diag(step * X.std(0))
     slopes = [
         (dim.transform(X + s) - dim.transform(X - s)) / (2 * s.sum()) for s in steps

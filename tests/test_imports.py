@@ -1,4 +1,4 @@
-"""The architecture: helpers < core < surface, and never back."""
+"""The architecture: the surface imports the core and helpers, the core only helpers."""
 
 import ast
 import subprocess
@@ -22,7 +22,7 @@ def level(module):
 
 
 def imports(module):
-    """Yield the modules that one imports, those of the package by their path in it."""
+    """Yield the full names of the modules that a module of the package imports."""
     package = module.split(".")[:-1] if MODULES[module].stem != "__init__" else None
     package = module.split(".")[:-1] if package is None else package
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
@@ -52,7 +52,7 @@ def test_only_the_surface_knows_scikit_learn_and_only_the_core_torch(module):
 
 
 def test_modules_import_each_other_in_one_direction():
-    """No module, lazily or not, imports one that imports it."""
+    """There are no cycles of imports; imports inside functions count too."""
     graph = {
         module: {
             name.removeprefix("skdim.")

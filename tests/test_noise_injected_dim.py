@@ -47,7 +47,10 @@ def add_noise(inputs, generator):
 
 
 def halve_after(n_calls, error, once=False):
-    """Return a view that raises ``error`` after some calls."""
+    """Return an augmentation that raises ``error`` from call ``n_calls`` on.
+
+    Calls are counted from 0.  With ``once`` only that call raises the error.
+    """
     calls = itertools.count()
 
     def view(inputs, generator):
@@ -150,7 +153,7 @@ def test_learned_critic_is_judged_on_the_codes_it_knows(digit_rows):
     assert dim.information_ == pytest.approx(np.mean(curve[-10:]), abs=0.25)
 
 
-# What a scikit-learn user does
+# Common uses of a scikit-learn estimator
 
 
 def test_fitted_attributes(cancer):
@@ -303,8 +306,8 @@ def test_constant_columns_and_wild_scales_do_no_harm(cancer):
         np.column_stack([part * factor, np.full(len(part), 1e6)]) for part in cancer
     ]
     codes = quick().fit(train).transform(test)
-    # Columns are scaled first, so that a constant one and units change nothing but
-    # the initial weights' draw, which here has one column more.
+    # Columns are scaled first, so units do not matter.  The constant column only
+    # changes the draw of the initial weights, which have one column more.
     other = quick().fit(wild[0]).transform(wild[1])
     assert np.isfinite(other).all()
     assert other.std(0) == pytest.approx(codes.std(0), abs=0.3)
@@ -550,7 +553,7 @@ def test_parameters_changed_after_fit_do_not_change_the_fitted_model(cancer):
     assert dim.score(cancer[1]) == score
 
 
-# The whole method
+# The complete method
 
 
 @pytest.mark.parametrize("noise", ["normal", "uniform"])
@@ -564,7 +567,7 @@ def test_any_distribution_is_reached_from_any_noise(digit_rows, distribution, no
     frozen = known.get(str(distribution), distribution)
     assert codes.dtype == test.dtype
     distance = stats.kstest(codes.ravel(), frozen.cdf).statistic
-    assert distance < 0.06  # 1,438 values: a true sample has up to 0.043 in 99 of 100
+    assert distance < 0.06  # 1,438 values of the target: 99 % are below 0.043
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -681,21 +684,22 @@ def test_number_of_neighbours_is_what_was_asked_for(digit_rows):
 
 def test_views_are_what_grid_search_tunes(digit_rows):
     dim = quick(max_iter=1, views=Views("jitter"))
-    grid = {
+    nested = {
         "views__augmentations": ["jitter", "neighbors"],
         "views__strength": [0.2, 0.5],
     }
     whole = {"views": ["jitter", None, Views("marginal", n_views=2)]}
-    for tuned in (grid, whole):
-        search = GridSearchCV(dim, tuned, cv=2, error_score="raise").fit(digit_rows[0])
+    for grid in (nested, whole):
+        search = GridSearchCV(dim, grid, cv=2, error_score="raise").fit(digit_rows[0])
         scores = search.cv_results_["mean_test_score"]
         assert np.isfinite(scores).all() and len(set(scores)) == len(scores)
 
 
 SHORT_FORMS = ["auto", None, "jitter", add_noise, ["jitter", "marginal"]]
+SHORT_NAMES = ["auto", "none", "name", "function", "list"]
 
 
-@pytest.mark.parametrize("short", SHORT_FORMS, ids=str)
+@pytest.mark.parametrize("short", SHORT_FORMS, ids=SHORT_NAMES)
 def test_short_forms_are_views_of_them(digit_rows, short):
     one, other = (
         quick(views=views).fit(digit_rows[0]) for views in (short, Views(short))

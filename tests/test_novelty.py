@@ -25,7 +25,7 @@ def rng():
 
 
 def novelty_of(rows, features):
-    """Return the score of rows that are standardised already."""
+    """Return a ``Novelty`` fitted to rows that are standardised already."""
     return Novelty(rows, rows, features, has_columns=True)
 
 
@@ -77,7 +77,7 @@ def test_rows_trained_on_are_known_again(rng):
     own = part.own(rows, part.near(rows))
     assert (own[30:] == NOT_OWN).all()
     np.testing.assert_array_equal(train[own[:30]], train)
-    # One of two equal rows is left out, and the other one is near.
+    # Only one of two equal rows is left out, and the other one is a near neighbour.
     alone = Neighbors(np.delete(train, 7, 0))
     assert part.left_out[3] == part.left_out[7] < alone.left_out[3] - 0.5
 
@@ -87,7 +87,7 @@ def test_rows_are_left_out_of_features_that_others_share(rng):
     features = np.repeat(rng.normal(size=(20, 2)), 3, 0)
     novelty = novelty_of(rows, features)
     np.testing.assert_array_equal(novelty(rows, rows, features), novelty.left_out)
-    features = np.repeat(rng.normal(size=(5, 2)), 12, 0)  # more than are looked up
+    features = np.repeat(rng.normal(size=(5, 2)), 12, 0)  # more than are searched
     novelty = novelty_of(rows, features)
     np.testing.assert_array_equal(novelty(rows, rows, features), novelty.left_out)
 
@@ -135,7 +135,7 @@ def test_reconstruction_finds_what_features_do_not_say(rng):
 
 
 def standardized(rows, others=None):
-    """Return what a detector sees of rows, or of others, that are standardised by them.
+    """Standardise rows, or ``others``, by the moments of ``rows``, as a detector does.
 
     Images have the shape (n_rows, channels, height, width).
     """
@@ -156,7 +156,7 @@ def test_columns_that_never_vary_are_left_out_and_pixels_share_a_scale(rng):
     np.testing.assert_allclose((scaled**2).mean(), 1)
     images[:, :, 0, 0] = 5
     moved = standardized(images, images + 9) - standardized(images)
-    assert abs(moved[:, :, 0, 0]).min() > 1  # a change where there was none
+    assert abs(moved[:, :, 0, 0]).min() > 1  # pixels that never varied in training
     blank = np.full((9, 1, 2, 2), 7.0)
     assert (standardized(blank) == 0).all()
     assert abs(standardized(blank, 2 * blank)).min() == 7

@@ -1,4 +1,4 @@
-"""InfoMaxOutlierDetector: what is unlike, and how often normal rows are called so."""
+"""InfoMaxOutlierDetector: ranks of outliers, and the rate of false alarms."""
 
 import itertools
 import pickle
@@ -26,7 +26,7 @@ QUICK = {"n_components": 2, "hidden_layer_sizes": (16,), "max_iter": 3}
 
 
 def detector(**params):
-    """Return a detector that is fitted in no time."""
+    """Return a detector that is fitted fast, with these parameters."""
     estimator = NoiseInjectedDIM(**QUICK)
     return InfoMaxOutlierDetector(
         **({"estimator": estimator, "random_state": 0} | params)
@@ -35,7 +35,7 @@ def detector(**params):
 
 @pytest.fixture(scope="module")
 def rows():
-    """Rows to train on, others like them, and others that are not."""
+    """Normal rows to train on, other normal rows, and outliers."""
     X, y = load_breast_cancer(return_X_y=True)
     benign = X[y == 1]
     return benign[:250], benign[250:], X[y == 0]
@@ -63,9 +63,9 @@ LAWS = {
 
 
 def false_alarms(law, n_rows, **params):
-    """Return the share of rows like those trained on that are flagged, and its error.
+    """Return the share of normal rows that are flagged at each level, and its error.
 
-    Rows to train on come in an order, as they may in a file.
+    Training rows are sorted, as they may be in a file.
     """
     rng, shares = np.random.default_rng(0), []
     for _ in range(25):
@@ -113,7 +113,7 @@ def test_scores_of_rows_that_fit_was_given_are_those_it_had(n_copies, rows):
     X = np.repeat(rows[0], n_copies, 0)
     for params in ({}, {"support_fraction": 0.7}):
         fitted = detector(calibration_size=0, **params).fit(X)
-        known = fitted.score_samples(X)  # the threshold is theirs from the fit
+        known = fitted.score_samples(X)  # the fit made the threshold from them
         assert fitted.offset_ == np.percentile(known, 5)
         order = np.random.default_rng(0).permutation(len(X))
         np.testing.assert_array_equal(fitted.score_samples(X[order]), known[order])
@@ -132,7 +132,7 @@ def test_rows_trained_on_are_scored_as_if_left_out(rows):
     fitted = detector(calibration_size=0).fit(X)
     seen, unseen = fitted.score_samples(X), fitted.score_samples(rows[1])
     assert stats.ks_2samp(seen, unseen).pvalue > 0.001
-    # Moved by next to nothing, they are no longer those rows, but next to them.
+    # Rows moved by almost nothing are new rows, very near to training rows.
     moved = fitted.score_samples(X * (1 + 1e-9))
     assert np.median(moved - seen) > 1
 
@@ -147,7 +147,7 @@ def test_contamination_is_the_share_of_training_rows(rows):
 def test_a_support_leaves_outliers_out():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 5))
-    X[-40:] = 6 + 0.1 * rng.normal(size=(40, 5))  # a clump: near each other
+    X[-40:] = 6 + 0.1 * rng.normal(size=(40, 5))  # a clump of rows near each other
     robust = detector(support_fraction=0.8).fit(X)
     assert robust.support_.sum() == 320
     scores = robust.score_samples(X)

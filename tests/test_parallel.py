@@ -1,7 +1,7 @@
-"""Searches on several workers, threads at once, and forks in the middle of a fit.
+"""Searches on several workers, several threads at once, and forks during a fit.
 
-What may hang, or needs torch on several threads, is run by ``alone``: a function of
-this file in a Python of its own, with a limit that guards against hangs only.
+Tests that may hang, or need torch on several threads, use ``alone``.  It runs a
+function of this file in a new Python process and stops it if it hangs.
 """
 
 import json
@@ -47,7 +47,7 @@ class Noisy(torch.nn.Module):
 
 
 def jittered(inputs, generator):
-    """Return a view drawn from torch's global generator, not from the one passed."""
+    """Return inputs plus noise from torch's global generator, not the one passed."""
     return inputs + 0.3 * torch.randn_like(inputs)
 
 
@@ -70,18 +70,18 @@ def rows():
 
 
 def outcome(dim, X):
-    """Return all numbers that a fitted estimator has to offer, in one array."""
+    """Return what a fitted estimator learned and computes for X, as one array."""
     values = dim.information_curve_, dim.information_, dim.score(X), dim.transform(X)
     return np.concatenate([np.ravel(value) for value in values])
 
 
-# In a Python of its own
+# In a new Python process
 
 
 def alone(function, *args):
-    """Return what a function of this file prints when it is called in a new Python."""
+    """Call a function of this file in a new Python; return the last line it prints."""
     code = f"import {Path(__file__).stem} as this; this.{function.__name__}(*{args})"
-    # Limits that a user exports would be heeded by joblib; here are its own.
+    # Without limits of the user, so that joblib sets its own.
     env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     env["JOBLIB_START_METHOD"] = "fork"  # of the multiprocessing backend
     env["OMP_WAIT_POLICY"] = "PASSIVE"  # a busy machine is very slow otherwise
@@ -97,7 +97,7 @@ def alone(function, *args):
     try:
         output, errors = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # workers that hang as well
+        os.killpg(process.pid, signal.SIGKILL)  # with its workers
         process.wait()
         pytest.fail(f"{function.__name__}{args} hangs")
     assert process.returncode == 0, errors
@@ -110,7 +110,7 @@ needs_fork = pytest.mark.skipif(
 
 
 def compute_on_two_threads():
-    """Let torch start its threads, which a forked child will not have."""
+    """Compute something, so that torch starts threads that a forked child lacks."""
     torch.set_num_threads(2)
     matrix = torch.ones(1000, 1000)
     return matrix @ matrix
@@ -118,7 +118,7 @@ def compute_on_two_threads():
 
 @contextmanager
 def workers(backend):
-    """Let joblib run on two workers of this kind."""
+    """Make joblib use two workers of this backend."""
     with ExitStack() as stack:
         if backend == "dask":
             from distributed import Client, LocalCluster
@@ -135,14 +135,14 @@ def workers(backend):
 
 
 def search_scores():
-    """Return scores of each split, of a search and of estimators with own code."""
+    """Return cross-validated scores of all estimators, and with own code of a user."""
     X, options, scores = rows(), {"cv": 2, "error_score": "raise"}, {}
     for name, cls in CLASSES.items():
         grid = {"weight_decay": [0.1, 1.0]}
         search = GridSearchCV(small(of=cls), grid, refit=False, **options).fit(X)
         for k in (0, 1):
             scores[f"{name} split{k}"] = search.cv_results_[f"split{k}_test_score"]
-    for code in OWN_CODE:  # which all estimators run alike
+    for code in OWN_CODE:  # one estimator is enough: all run it alike
         scores[code] = cross_val_score(small(code), X, **options)
     return {name: values.tolist() for name, values in scores.items()}
 
@@ -151,19 +151,19 @@ THREADS_SEEN = []
 
 
 def watching(inputs, generator):
-    """Return a view; note on how many threads torch computes it."""
+    """Return inputs plus noise, and record the number of torch's threads."""
     THREADS_SEEN.append(torch.get_num_threads())
     return inputs + 0.3 * torch.randn(inputs.shape, generator=generator)
 
 
 def threads_inside(dim, X, y=None):
-    """Return, as a score, how many threads were used to compute the real one."""
+    """Return the number of threads that ``dim.score`` used; serves as a scorer."""
     dim.score(X)
     return THREADS_SEEN[-1]
 
 
 def measure(backend):
-    """Print what comes out on the workers, and then what does without them."""
+    """Print scores and numbers of threads on workers, and the scores without them."""
     compute_on_two_threads()
     with workers(backend):
         found = {
@@ -175,7 +175,7 @@ def measure(backend):
             "processes": Parallel()(delayed(os.getpid)() for _ in range(2)),
         }
     found |= {"own_process": os.getpid(), "n_cpus": joblib.cpu_count()}
-    # On as many threads as a worker uses; others may round else.
+    # With the number of threads of a worker: other numbers may round differently.
     torch.set_num_threads(int(found["inside"][0]))
     found["serial"] = search_scores()
     print(json.dumps(found))
@@ -201,7 +201,7 @@ def test_scores_of_parallel_searches_are_those_of_serial_ones(backend):
     assert len(firsts) > len(OWN_CODE)  # own code is used
     assert found["parallel"].keys() == found["serial"].keys()
     for name, scores in found["parallel"].items():
-        # Threads that compete for cores may split a sum elsewhere: rounding only.
+        # Threads that compete for cores may split sums differently: only rounding.
         assert scores == pytest.approx(found["serial"][name], rel=1e-6)
     if backend == "loky":  # no more threads than there are cores
         most = max(1, found["n_cpus"] // N_JOBS)
@@ -232,12 +232,12 @@ def test_forked_workers_do_not_hang():
     assert alone(use_in_forked_workers, *methods) == methods
 
 
-# Threads at once
+# Several threads at once
 
 
 @pytest.fixture
 def frequent_switches():
-    """Let threads of Python take turns far more often than they normally do."""
+    """Make Python switch between threads far more often than normally."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -245,7 +245,7 @@ def frequent_switches():
 
 
 def at_once(*functions):
-    """Return what each function returns, all called at once in threads of their own."""
+    """Call all functions at once, each in its own thread; return their results."""
     start, results = threading.Barrier(len(functions)), [None] * len(functions)
 
     def call(k, function):
@@ -271,12 +271,12 @@ def at_once(*functions):
 
 
 def repeated(function, n):
-    """Return a function that calls another so often and returns all results."""
+    """Return a function that calls ``function`` ``n`` times and returns all results."""
     return lambda: np.array([function() for _ in range(n)])
 
 
 def fitting(code, seed, X, of=NoiseInjectedDIM):
-    """Return a function that fits an estimator of its own and returns what it found."""
+    """Return a function that fits a new estimator and returns its ``outcome``."""
     return lambda: outcome(small(code, of, random_state=seed).fit(X), X)
 
 
@@ -345,7 +345,7 @@ def test_fits_at_once_leave_global_state_untouched(cancer, codes):
 
 @contextmanager
 def fit_that_waits(X):
-    """Let a thread fit, and stay in the encoder's constructor until the block ends."""
+    """Fit in a thread that waits in the encoder's constructor until the block ends."""
     inside, done = threading.Event(), threading.Event()
 
     def waiting(input_shape, n_components):
@@ -364,7 +364,7 @@ def fit_that_waits(X):
 
 
 def in_child(function):
-    """Return what a function returns in a forked child, None if it hangs."""
+    """Call a function in a forked child; return its result, or None if it hangs."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=lambda: sender.send(function()), daemon=True)
@@ -389,7 +389,8 @@ def fork_while_a_thread_fits():
 def fit_in_a_child_while_its_thread_fits():
     """Return the number of torch's threads in a child after fits in its own threads.
 
-    The first begins before the fit of the child's main thread and ends after it.
+    The first of these fits begins before a fit in the child's main thread and ends
+    after it.
     """
     X = rows()
     compute_on_two_threads()

@@ -1,4 +1,4 @@
-"""A saved estimator is the same elsewhere, and says so if it is not."""
+"""A loaded estimator gives the same results, or warns that it may not."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Warm start, streams, divergence, interrupts: nothing learned is lost."""
+"""Warm start, streams, divergence and interrupts do not lose what was learned."""
 
 import itertools
 import pickle
@@ -22,7 +22,7 @@ from skdim._core.training import _BestEpoch
 from skdim._utils.process import uninterrupted
 from skdim.metrics import sample_floor, sliced_wasserstein_distance
 
-# Of which information still rises at the end.
+# Settings with which the information still rises when training ends.
 SLOW = {"learning_rate_init": 1e-3, "batch_size": 128, "max_iter": 10}
 
 
@@ -85,7 +85,7 @@ def test_warm_start_keeps_no_map_of_norms_that_is_not_its_own(digit_rows, monkey
     dim = quick(n_components=4, warm_start=True, max_iter=10).fit(digit_rows[0])
     weights = dim._state["weights"]
     assert weights["network.norm_shrinker.power"] == np.float32(0.7)
-    monkeypatch.setattr(NormShrinker, "fit_power", lambda *args: None)  # none now
+    monkeypatch.setattr(NormShrinker, "fit_power", lambda *args: None)  # no map now
     codes = dim.fit(digit_rows[0]).transform(digit_rows[0])
     assert dim._state["weights"]["network.norm_shrinker.power"] == 1
     np.testing.assert_allclose(codes.mean(0), 0, atol=1e-5)
@@ -248,7 +248,7 @@ def test_a_part_asks_for_no_other_terms(digit_rows, changes, message):
 
 
 def refuse(dim, changes, message, digit_rows):
-    """Assert that these changes are refused in a stream, and nothing else happens."""
+    """Assert that ``partial_fit`` refuses these changes and alters nothing else."""
     train, test = digit_rows
     labels = np.arange(len(train)) % 2
     codes = dim.partial_fit(train, labels).transform(test)
@@ -261,7 +261,7 @@ def refuse(dim, changes, message, digit_rows):
 
 
 def spoil(monkeypatch, step):
-    """Let the objective be NaN in this step."""
+    """Make the objective NaN in training step ``step``, counted from 0."""
     calls, objective = itertools.count(), training.objective
 
     def spoiled(*args):
@@ -301,7 +301,7 @@ def test_a_divergence_in_the_first_fit_leaves_an_unfitted_estimator(
 
 @pytest.mark.parametrize("step", [0, 69])
 def test_weights_that_turn_bad_are_an_error(digit_rows, monkeypatch, step):
-    # Unseen by the objective of the step that did it; in step 69, the last of all.
+    # The objective of the same step does not show it, and step 69 is the last one.
     calls, take_step = itertools.count(), training._step
 
     def spoiled(optimizer, loss):
@@ -364,7 +364,7 @@ def test_a_decay_of_more_than_all_is_refused(digit_rows):
 
 
 def interrupt(monkeypatch, module, name, call):
-    """Press Ctrl-C in this call of a function."""
+    """Send Ctrl-C at call number ``call`` of ``module.name``, counted from 0."""
     calls, function = itertools.count(), getattr(module, name)
 
     def interrupted(*args, **kwargs):

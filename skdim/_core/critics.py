@@ -47,14 +47,16 @@ class Critic(nn.Module):
     has_moments = False
 
     def observe(self, u: Tensor, codes: Tensor) -> None:
-        """Update regression moments from a batch before it is scored.
+        """Update the running moments that a critic scores by; called before each batch.
 
-        By default there are none, and this does nothing.
+        These are moments of the regression of ``codes`` on ``u``.  A critic that learns
+        has none, so that this base method does nothing.
 
         Parameters
         ----------
         u, codes : Tensor of shape (n_rows, n_components)
-            Codes of views, and codes of their rows before the noise is added.
+            Codes of views, and codes of the rows that the views were made from, without
+            noise.
         """
 
     def reported(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
@@ -272,9 +274,10 @@ class WidthCritic(Critic):
 
 
 def channel_critic(channel: Channel, n_components: int, has_pairs: bool) -> Critic:
-    """Return the critic between codes that is made of the channel's own density.
+    """Return the critic that scores by the channel's own density of a noisy code.
 
-    It is a ``WidthCritic`` for views under uniform noise, else a ``ChannelCritic``.
+    It is a ``WidthCritic``, which learns one width, if the noise is uniform and
+    ``has_pairs``; else a ``ChannelCritic``.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ def channel_capacity(
 
     The channel adds independent noise to each component of a code.  Its capacity is the
     largest mutual information between code and noisy code, over all distributions of
-    the code.
+    the code with the variance or the range given below.
 
     For components of variance 1 and normal noise of standard deviation s, the capacity
     is ``n_components / 2 * log(1 + 1 / s**2)``.  For components in [0, 1] and uniform

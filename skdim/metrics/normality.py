@@ -202,7 +202,7 @@ def _warn_of_approximation(n_samples, n_components):
 
 
 def _whitened(Z):
-    """Return an affine map of the rows of Z that has mean 0 and covariance I.
+    """Return the rows of Z, mapped by an affine map to mean 0 and covariance I.
 
     Z and the result have the shape (n_samples, n_components); covariances are sums of
     products divided by ``n_samples``.  The columns of the result are the principal
@@ -239,7 +239,8 @@ def _sum_over_pairs(Z, squares, beta):
     """Return the sum of ``exp(-beta^2 |z_i - z_j|^2 / 2)`` over all i and j.
 
     Z has the shape (n_samples, n_components), and ``squares`` holds the squared norm of
-    each of its rows.  Blocks of rows keep the memory independent of ``n_samples``.
+    each of its rows.  It is computed in blocks, so that memory does not grow with the
+    square of ``n_samples``.
     """
     n_rows = max(1, _ENTRIES_AT_ONCE // len(Z))  # a block of pairs at a time
     total = 0.0
@@ -261,9 +262,10 @@ def _null_cumulants(n_samples, n_components, beta):
     """
 
     def expected(*edges):
-        """Return the expected product of the kernels of pairs of independent rows.
+        """Return the expected product of the kernels of some pairs of rows.
 
-        Each edge is a pair (i, j) of row numbers from 0 to 3; rows follow N(0, I).
+        Each edge is a pair (i, j) of row numbers from 0 to 3.  The rows are independent
+        and follow N(0, I); the kernels are not centred.
         """
         laplacian = np.zeros((4, 4))
         for i, j in edges:

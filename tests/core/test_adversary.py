@@ -1,4 +1,4 @@
-"""The adversary: who moves the discriminator, and what it makes of codes."""
+"""The adversary: which optimiser trains the discriminator, and its pull on codes."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_an_epoch_moves_the_discriminator_by_its_own_optimiser():
     run_epoch(model, optimizers, source, config, generator(), generator(1))
     after = copies(model.discriminator)
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
-    # One step of Adam moves no number by more than its rate: no second one was taken.
+    # Adam moves a weight by at most its rate in a step, so there was only one step.
     moved = max((a - b).abs().max() for a, b in zip(before, after, strict=True))
     assert moved < 1.01 * Discriminator.learning_rate
     assert optimizers.discriminator.param_groups[0]["lr"] == Discriminator.learning_rate
@@ -90,7 +90,7 @@ def test_losses_are_the_cross_entropies_of_a_classifier():
 
 @pytest.mark.parametrize("channel", [NormalChannel(0.0), UniformChannel(0.0)])
 def test_gradient_pulls_codes_to_the_prior(channel, monkeypatch):
-    # Codes far too wide and off to one side: steps along the gradient mend both.
+    # The codes are too wide and off-centre; steps along the gradient correct both.
     monkeypatch.setattr(Discriminator, "learning_rate", 1e-3)
     monkeypatch.setattr(Discriminator, "hidden_layer_sizes", (100, 50))
     codes = (3 * normal(256, 1) + 4).requires_grad_()

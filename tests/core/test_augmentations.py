@@ -118,7 +118,7 @@ def test_affine_turns_images_that_are_not_square_without_distortion():
     spreads = torch.stack(spreads)
     still = augmented("affine", half, 0.0)[0, 0]
     assert (turned[:, 0, :, :36].sum((1, 2)) > still[:, :36].sum() + 5).any()
-    # Zoom by at most exp(0.12) and shear by 0.12, nothing like 72 / 24.
+    # Zoom is at most exp(0.12) and shear 0.12, far from the ratio 72 / 24 of the sides.
     assert spreads.min() > 3.2 and spreads.max() < 5.6
 
 

@@ -26,7 +26,7 @@ def source(data, labels=None, scale=lambda x: x, **pairs):
 
 
 def added(inputs, generator):
-    """A view that differs from its row everywhere, by the same number."""
+    """Add one random number, above 1, to all cells of each row."""
     return inputs + 1 + torch.rand(len(inputs), 1, generator=generator)
 
 
@@ -162,7 +162,7 @@ def test_both_sides_of_a_pair_are_partners():
     assert (batch.rows != batch.views[0]).any(1).double().mean() > 0.5
 
 
-# Inputs that are kept
+# Inputs kept in memory
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

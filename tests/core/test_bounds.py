@@ -16,7 +16,7 @@ from skdim._core.bounds import (
 from skdim._core.channels import NormalChannel
 
 ESTIMATES = {name: bound.estimate for name, bound in BOUNDS.items()}
-ESTIMATES["barber_agakov"] = barber_agakov  # of critics that are densities
+ESTIMATES["barber_agakov"] = barber_agakov  # for critics that are log-density ratios
 OBJECTIVES = [bound.objective for bound in BOUNDS.values()]
 FUNCTIONS = list(dict.fromkeys([*OBJECTIVES, *ESTIMATES.values()]))
 
@@ -68,14 +68,14 @@ def test_the_bias_of_each_estimate_from_small_batches():
         - channel.capacity(2)
         for name, estimate in ESTIMATES.items()
     }
-    assert bias["dv"] > 0.05  # the logarithm of a mean of few is too small
+    assert bias["dv"] > 0.05  # the logarithm of a mean over few pairs is too small
     assert bias["infonce"] < -0.05
     assert abs(bias["nwj"]) < 0.05 and abs(bias["barber_agakov"]) < 0.05
 
 
 def test_smile_is_biased_by_its_clip():
-    # exp(T) below exp(-5) is raised to it: with pairs far apart the mean is too large
-    # by exp(-5), and nothing else.
+    # The clip raises exp(T) to at least exp(-5), so the mean over pairs that are far
+    # apart is exp(-5) instead of almost 0.
     scores = torch.full((50, 50), -30.0).fill_diagonal_(0.0)
     assert BOUNDS["smile"].estimate(scores).item() == pytest.approx(5)
     assert BOUNDS["dv"].estimate(scores).item() == pytest.approx(30)

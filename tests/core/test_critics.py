@@ -1,4 +1,4 @@
-"""Critics: what they learn, and the one that has nothing to learn."""
+"""Critics that are learned, and the critic of the channel, which has a formula."""
 
 import math
 
@@ -22,12 +22,12 @@ def test_critic_of_positions_is_that_of_each(critic):
     torch.testing.assert_close(together, torch.stack([critic(part, y) for part in u]))
 
 
-# Batch size and number of steps that a critic learns such pairs from.
+# Batch size and number of steps to train a critic with.
 ENOUGH = {"separable": (64, 200), "bilinear": (128, 250), "concatenated": (48, 150)}
 
 
 def learned_estimate(critic, bound, pair, n_in):
-    """Train a critic on batches of pairs; return its estimate of fresh ones."""
+    """Train a critic on batches of pairs; return its estimate on new pairs, in nats."""
     g = torch.Generator().manual_seed(0)
     batch_size, n_steps = ENOUGH[critic]
     critic, bound = CRITICS[critic](n_in, n_in, g), BOUNDS[bound]
@@ -173,7 +173,7 @@ def test_reported_scores_of_views_have_not_seen_their_batch():
         scores = critic(u, y)
         own.append(infonce(scores).item())
         reported.append(infonce(critic.reported(u, y, scores)).item())
-    # There is no information: what the batch's own moments read is fitted.
+    # Codes and views are independent: moments of the same batch only fit noise.
     assert sum(own) / 50 > 0.2 > sum(reported[25:]) / 25
 
 

@@ -28,8 +28,8 @@ def feature_critic(is_local, shape, n_components=2, name="separable"):
 @pytest.mark.parametrize("critic", CRITICS)
 @pytest.mark.parametrize("name", ["global", "local"])
 def test_information_of_features_of_a_gaussian_pair_is_learned(name, critic):
-    # Each of two positions holds the code plus noise of its own; the information of
-    # one is that of a normal channel, of both that of half the noise's variance.
+    # Each of two positions holds the code plus independent noise.  The information in
+    # one is that of a normal channel; two are like one with half the noise variance.
     sigma, is_local = 1.0, name == "local"
     network = NetworkSpec("mlp", (8,), (2,), 1, normalizes=False)
     model = Model(ModelSpec(network, **{f"{name}_weight": 1.0}), generator()).train()

@@ -1,4 +1,4 @@
-"""The objective is the equation of its docstring, computed here from its parts."""
+"""The objective equals the equation in its docstring, computed here term by term."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def generator(seed=0):
 
 
 def encoded_batch(spec):
-    """Return a new model in training mode, in double precision, and a batch of it."""
+    """Return a new model in double precision, for training, and an encoded batch."""
     model = Model(spec, generator()).double().train()
     shape = spec.network.input_shape
     rows = np.random.default_rng(0).normal(size=(N_ROWS, *shape))
@@ -51,7 +51,7 @@ def noise_injected(noise_distribution="normal", **changes):
 
 
 def barber_agakov_mean(u, codes, noise_scale, slope, residual):
-    """Mean over all noise of the scores of pairs, for normal noise."""
+    """Return the expected score of the pairs over normal noise, by its formula."""
     noise = noise_scale**2
     total, variance = 1 + noise, noise + residual
     expected_square = codes**2 + noise

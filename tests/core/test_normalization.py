@@ -104,14 +104,14 @@ def test_normalizer_of_a_constant_component_is_finite():
 
 
 def scaled_rows(spread, n=5000, d=32):
-    """Normal rows, each with a scale of its own."""
+    """Return normal rows, each multiplied by a random scale of its own."""
     g = torch.Generator().manual_seed(0)
     z = torch.randn(n, d, generator=g, dtype=torch.float64)
     return z * (spread * torch.randn(n, 1, generator=g, dtype=torch.float64)).exp()
 
 
 def fitted_shrinker(z):
-    """Return a map of the norms that is fitted to these codes."""
+    """Return a ``NormShrinker`` that is fitted to these codes."""
     shrinker = NormShrinker(z.shape[1]).double()
     shrinker.fit_power(z)
     if shrinker.power < 1:

@@ -19,7 +19,7 @@ def directions(d, n=64, seed=1):
 
 
 def dense_kl(codes, directions):
-    """The same mixture without a grid of its own: sums over all codes, fine grid."""
+    """Return the sliced divergence from exact mixture densities on a fine grid."""
     points = torch.linspace(-7, 7, 1401, dtype=torch.float64)
     step, total = 0.01, 0.0
     target = torch.distributions.Normal(0, math.sqrt(1 + NOISE**2)).log_prob(points)
@@ -91,7 +91,7 @@ def test_codes_far_outside_and_not_a_number_are_told():
 
 
 def test_norms_show_what_slices_hide():
-    # One scale for all components of a row: each slice is nearly normal still.
+    # All components of a row share one random scale: slices are still nearly normal.
     z = sample(5000, 64)
     scale = 1 + 0.3 * torch.sign(sample(5000, 1, seed=3))
     scaled = scale * z / (1 + 0.3**2) ** 0.5

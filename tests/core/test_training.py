@@ -58,14 +58,14 @@ def test_every_parameter_moves(encoder, critic, views):
 
 
 def test_information_rises():
-    rows = np.exp(some_rows(320))  # projections of normal rows would be best as is
+    rows = np.exp(some_rows(320))  # normal rows would leave nothing to learn
     curve = train(config(max_iter=30), Data(rows)).information_curve
     assert len(curve) == 30
     assert curve[-1] > curve[0] + 0.05
 
 
 def test_calibration_leaves_no_trace_of_the_running_averages():
-    # The codes of the training rows are exact to rounding, whatever came before.
+    # The moments of the training codes are exact, whatever the running averages were.
     conf = config("conv")
     rows = some_rows(500)
     model = Model(conf.model, seeded_generator(0))
@@ -100,7 +100,7 @@ def test_rows_in_order_of_class_do_not_spoil_the_batch_statistics():
 
 
 def best_epoch(monkeypatch, values, patience=2):
-    """Return what keeps the best epoch, whose looks find these values."""
+    """Return a model and its ``_BestEpoch``, whose looks find these values in turn."""
     conf, rows = config(patience=patience), some_rows()
     model, found = Model(conf.model, seeded_generator(0)), iter(values)
     monkeypatch.setattr(training, "mean_information", lambda *args: next(found))

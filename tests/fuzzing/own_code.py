@@ -1,6 +1,6 @@
 """Parameters that are code: augmentations, encoders and distributions of a user's own.
 
-Functions stand at the level of the module, as pickle asks.
+Functions stand at the level of the module, so that pickle finds them.
 """
 
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ REAL_CODES = ["np.float32(0.5)", "np.int64(1)", "np.float16(0.25)"]
 
 @dataclass(frozen=True)
 class Code:
-    """A value that has no repr of its own, as the code that makes it."""
+    """The code that makes a value whose own repr is no code."""
 
     text: str
 
@@ -123,7 +123,7 @@ class Code:
 
 
 def built(value):
-    """Run the code in a value, also inside of lists."""
+    """Return the value with each ``Code``, also in lists, replaced by its result."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(built, value))
     return value.build() if isinstance(value, Code) else value

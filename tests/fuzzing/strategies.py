@@ -1,4 +1,4 @@
-"""What Hypothesis draws: parameters, most often valid together, and whole cases."""
+"""Strategies of Hypothesis: parameters, mostly valid together, and complete cases."""
 
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ def some(*values):
 
 
 def once_in(n):
-    """Return True that rarely; Hypothesis draws the ends of ranges more often."""
+    """Draw True once in ``n`` times; the ends of a range would be drawn too often."""
     return st.sampled_from([False] * (n - 1) + [True])
 
 
@@ -96,7 +96,7 @@ def encoders(is_image):
 
 
 def valid_parameters(is_image):
-    """Return strategies by name, of what each parameter may be on its own."""
+    """Return {name: strategy of values that are valid for this parameter alone}."""
     return {
         "output_distribution": st.sampled_from(list(DISTRIBUTIONS))
         | codes(DISTRIBUTION_CODES),
@@ -122,7 +122,7 @@ def valid_parameters(is_image):
     }
 
 
-# What a parameter may be wrongly, or rightly by surprise; either is an outcome.
+# Values that are wrong for most parameters; for some they happen to be valid.
 ANYTHING = [
     *("nonsense", "", None, True, -1, 0, 1.5, -1e300, float("nan")),
     *(float("inf"), (), (0,), [None], [[]], {}, b"auto", print),
@@ -172,25 +172,25 @@ WRONG = {
     "image_shape": some((2, 2), (1, 2, 2), (2, 2, 2, 2), (0, 4), (-2, -2), (2.0, 2.0)),
     "hidden_layer_sizes": some((4, 0), (2.5,), ("4",), [[4, 4]]),
 }
-# Taken as a whole, these would only make examples slow.
+# Other values of these parameters would only make examples slow.
 UNTOUCHED = {"max_iter", "random_state"}
 
 
 def names_of(estimator):
-    """Return the names of the parameters of an estimator, by its own name."""
+    """Return the names of an estimator's parameters, given the name of its class."""
     return CLASSES[estimator]().get_params().keys()
 
 
 @st.composite
 def flaws(draw, names):
-    """Draw one of these parameters, and a value that is most likely wrong."""
+    """Draw {name: value} for one of these parameters; the value is likely wrong."""
     several = sorted(names - UNTOUCHED), sorted(names & WRONG.keys())
     name = draw(st.one_of(*map(st.sampled_from, several)))
     return {name: draw(WRONG.get(name, ANY_VALUE) | ANY_VALUE)}
 
 
 def reconciled(params):
-    """Drop what the documentation says does not go with the rest."""
+    """Return params without those that, by the documentation, exclude each other."""
     params = dict(params)
     is_own = isinstance(params.get("encoder"), Code)
     if is_own and params.get("output_layer") == "hidden":
@@ -220,7 +220,7 @@ WIDTHS = some((4,), (5, 3), 4, [6], (), (1,)) | codes(["np.array([4, 2])"])
 
 @st.composite
 def parameters(draw, names, is_image):
-    """Draw parameters among these, by most odds valid together."""
+    """Draw a dict of parameters with these names that is mostly valid as a whole."""
     strategies = valid_parameters(is_image)
     strategies = {name: strategies[name] for name in strategies if name in names}
     params = draw(st.fixed_dictionaries({}, optional=strategies))
@@ -229,7 +229,7 @@ def parameters(draw, names, is_image):
         params = reconciled(params)
     params |= {
         "n_components": draw(st.integers(1, 6) | some(12) | codes(COUNT_CODES)),
-        # What is "auto" takes up most of the time; so it is rare.
+        # "auto" makes large layers, which are slow, so it is rare.
         "hidden_layer_sizes": draw(AUTO if draw(once_in(20)) else WIDTHS),
         "max_iter": draw(some(1, 2)),
         "random_state": draw(st.integers(0, 3)),
@@ -242,7 +242,7 @@ def parameters(draw, names, is_image):
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to try: data, the kind of y, parameters, and the name of what of."""
+    """One test case: data, kind of y, parameters, and names of estimator and method."""
 
     data: Data
     y: str = "none"
@@ -251,7 +251,7 @@ class Case:
     method: str = "fit"  # or "partial_fit"
 
     def build(self):
-        """Return X, y and an estimator."""
+        """Return X, y and the estimator, not fitted."""
         X = self.data.build()
         n = self.data.shape[0] if self.data.shape else 1
         rng = np.random.default_rng(self.data.seed)
