@@ -44,7 +44,7 @@ class _Plain:
     left_out: np.ndarray
 
     def state(self) -> dict[str, Any]:
-        """Return a dict of all attributes, to be saved; only ``left_out`` is not in it."""
+        """Return a dict of all attributes to be saved; ``left_out`` is not needed."""
         return {name: v for name, v in vars(self).items() if name != "left_out"}
 
     @classmethod
@@ -432,8 +432,8 @@ class Novelty:
             In nats.  "rows": by the distance of the standardised row from a weighted
             mean of its nearest training rows; "features": the same among features;
             "reconstruction": by the residual of predicting the row from its features;
-            "columns", in tables only: by how extreme its values rank within their columns,
-            summed over columns.
+            "columns", in tables only: by how extreme its values rank within their
+            columns, summed over columns.
         """
         near = self.parts["rows"].near(standardized)
         own = self.parts["rows"].own(standardized, near)

@@ -1,5 +1,6 @@
 """Random inputs and parameters are refused as documented, or give sound codes."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -38,6 +39,10 @@ def outcomes(strategy, n_examples):
 
 
 STRATEGIES = {"tables": table_cases(), "images": image_cases()}
+# Continuous integration tries more of them.
+N_EXAMPLES = {"tables": 500, "images": 300}
+if os.environ.get("CI"):
+    N_EXAMPLES = {"tables": 1200, "images": 800}
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
@@ -46,7 +51,7 @@ def test_some_examples(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "n_examples"), [("tables", 700), ("images", 500)])
+@pytest.mark.parametrize(("kind", "n_examples"), N_EXAMPLES.items())
 def test_many_examples(kind, n_examples):
     counts = outcomes(STRATEGIES[kind], n_examples)
     # Otherwise too few cases would get past validation.

@@ -14,7 +14,7 @@ _MOST_CHANNELS = 4
 def is_channels_first(image_shape: tuple[int, int, int]) -> bool:
     """Return True if the first axis of an image holds its channels, False if the last.
 
-    It is the last axis unless only the first one is as short as 4.
+    Channels are first only if the first axis has at most 4 entries and the last more.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ class ChannelsFirst:
     def __getitem__(self, index: slice | np.ndarray) -> Any:
         # An array of indices copies the images, which callers rely on; a slice of an
         # array would not.
-        index = np.arange(len(self))[index] if isinstance(index, slice) else index
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
         images = self._rows[index]
         images = images.reshape(len(images), *self._image_shape)
         return images if self._is_first else images.swapaxes(2, 3).swapaxes(1, 2)

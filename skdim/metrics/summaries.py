@@ -70,7 +70,7 @@ def total_correlation(Z):
     ranks matter, so no target distribution is needed.  For d independent components and
     n rows the estimate is about ``d * (d - 1) / (4 * n)``.
 
-    With many rows, the estimate is exact if the copula is normal.  It can miss other dependence
+    With many rows it is exact if the copula is normal.  It can miss other dependence
     completely, such as components whose magnitudes rise together or whose signs
     multiply to 1.  ``bhep_test`` detects both, ``norm_spread`` the first.
 
