@@ -5,7 +5,8 @@ import nox
 nox.options.default_venv_backend = "venv"
 
 # Of all that `make test` runs, what depends on the version of scikit-learn.
-TESTS = ["contract", "persistence", "progress", "large_inputs", "training_control"]
+TESTS = ["contract", "persistence", "callbacks", "progress", "large_inputs"]
+TESTS += ["training_control"]
 
 
 @nox.session

@@ -1,8 +1,8 @@
 """Shared by all benchmarks: options, MNIST, and the files of results.
 
 A file of results is JSON.  It holds the command and the versions that made it, the
-names of the columns, and one row of values a line.  A value that a row lacks is null,
-or is cut off at the end of the line.
+names of the columns, and one row of values on each line.  A missing value is null, and
+null values at the end of a line are left out.
 """
 
 import argparse
@@ -19,13 +19,14 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DIGITS = 7  # significant digits that are stored: with fewer, a shown digit may change
+DIGITS = 7  # significant digits to store; fewer could change a digit that is shown
 
 
 def arguments(description, **defaults):
-    """Parse the options that all scripts share: --data, --seeds and --jobs.
+    """Return the parsed options that all scripts share: --data, --seeds and --jobs.
 
-    Only scripts that pass a default for ``jobs`` have --jobs.
+    ``description`` is the text of --help.  ``seeds`` and ``jobs`` set the defaults of
+    their options; --jobs exists only if a default is passed.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
@@ -41,7 +42,10 @@ def arguments(description, **defaults):
 
 
 def mnist(folder):
-    """Return (X_train, y_train, X_test, y_test); uint8 rows of 784 pixels."""
+    """Return X_train, y_train, X_test, y_test of MNIST; X are uint8 rows of 784 pixels.
+
+    They come from ``mnist.npz`` in ``folder``, or from OpenML if that is None.
+    """
     if folder:
         with np.load(Path(folder) / "mnist.npz") as file:
             X_train, X_test = file["X_train"], file["X_test"]
@@ -61,11 +65,11 @@ def save(name, rows, **more):
     Parameters
     ----------
     name : str
-        Room and script, such as "tables/features".
+        Folder and script, such as "tables/features".
     rows : list of dict
-        What was measured.  Rows need not have the same keys.
+        Measurements.  Rows need not have the same keys.
     more : dict
-        What else to store.  It replaces what is stored by default, such as ``command``.
+        More entries to store.  They replace default entries, such as ``command``.
     """
     content = {"command": command(), **machine(), **more}
     path = RESULTS / f"{name}.json"
@@ -75,7 +79,7 @@ def save(name, rows, **more):
 
 
 def command():
-    """Return the command of this run, without the options that change no result."""
+    """Return the command of this run, without options that cannot change results."""
     script = Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("")
     local = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     local.add_argument("--data")
@@ -85,8 +89,8 @@ def command():
 
 
 def machine():
-    """Return the number of cores and threads, and the versions in use."""
-    import torch  # not at the top: the report does without it
+    """Return {name: value} of the number of cores and threads and of versions."""
+    import torch  # here, so that the report runs without torch
 
     return {
         "cores": os.cpu_count(),
@@ -98,9 +102,12 @@ def machine():
 
 
 def compact(content, rows):
-    """Return a file of results as text: columns, and one row of values a line."""
+    """Return the text of a file of results: columns, and a line for each row of values.
+
+    ``content`` is a dict of the other entries, and ``rows`` a list of dicts.
+    """
     columns = list(dict.fromkeys(itertools.chain(*rows)))
-    # Columns that many rows lack come last, where they are cut off.
+    # Columns that many rows lack come last, because nulls at the end are left out.
     columns.sort(key=lambda column: sum(column not in row for row in rows))
     head = rounded({**content, "columns": columns})
     entries = [f" {json.dumps(k)}: {json.dumps(v)}" for k, v in head.items()]
@@ -117,7 +124,10 @@ def _values(row, columns):
 
 
 def rounded(value, digits=DIGITS):
-    """Return a number, or those in a list or dictionary, with significant digits."""
+    """Return ``value`` with all floats, also in lists and dicts, rounded.
+
+    ``digits`` is the number of significant digits that are kept.
+    """
     if isinstance(value, dict):
         return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -126,9 +136,10 @@ def rounded(value, digits=DIGITS):
 
 
 def load(name):
-    """Return a file of results as a dictionary; its rows are dictionaries too.
+    """Return the file of results ``results/NAME.json`` as a dict.
 
-    Each row has all columns, with None where it has no value.
+    The entry "rows" is a list of dicts.  Each of them has all columns, with None for
+    missing values.
     """
     results = json.loads((RESULTS / f"{name}.json").read_text())
     if columns := results.pop("columns", None):
@@ -139,12 +150,12 @@ def load(name):
 
 
 def stored(name):
-    """Return the rows of a file of results, from which a run continues, or none."""
+    """Return the stored rows of results, or [] without a file, to continue a run."""
     return load(name)["rows"] if (RESULTS / f"{name}.json").exists() else []
 
 
 def grouped(rows, *keys):
-    """Return the rows by the values of these keys, in the order of the rows."""
+    """Return {values of these keys: list of rows with them}, in the order of rows."""
     groups = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)

@@ -1,8 +1,9 @@
 """Losses of peers on the codes of two views, by the formulas of their papers.
 
 Tests compare them with the library lightly where it has them.  Each loss takes two
-batches of codes; row i of both is a view of the same input.  Losses with parameters of
-their own are modules.
+batches of codes, tensors of shape (n_rows, n_components), and returns a scalar tensor
+to minimise.  Row i of both batches is a view of the same input.  Losses with trained
+parameters are modules.
 """
 
 import math
@@ -16,7 +17,7 @@ from skdim._core.critics import CRITICS
 
 
 def simclr(a, b, temperature=0.5):
-    """NT-Xent (Chen et al., arXiv 2002.05709)."""
+    """Return the NT-Xent loss of SimCLR (Chen et al., arXiv 2002.05709)."""
     n = len(a)
     z = F.normalize(torch.cat([a, b]), dim=1)
     scores = (z @ z.T / temperature).fill_diagonal_(-math.inf)
@@ -24,7 +25,11 @@ def simclr(a, b, temperature=0.5):
 
 
 def vicreg(a, b, invariance=25):
-    """Variance, invariance, covariance (Bardes et al., arXiv 2105.04906)."""
+    """Return the VICReg loss (Bardes et al., arXiv 2105.04906).
+
+    ``invariance`` is the weight of the squared distance between the views.  The weights
+    of variance (12.5 for each view) and covariance (1) are fixed.
+    """
     loss = invariance * F.mse_loss(a, b)
     for z in (a, b):
         loss = loss + 12.5 * F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
@@ -35,7 +40,10 @@ def vicreg(a, b, invariance=25):
 
 
 def barlow_twins(a, b, weight=5e-3):
-    """Cross-correlation to the identity (Zbontar et al., arXiv 2103.03230)."""
+    """Return the Barlow Twins loss (Zbontar et al., arXiv 2103.03230).
+
+    ``weight`` is the weight of the entries off the diagonal of the cross-correlation.
+    """
     a, b = _standardized(a), _standardized(b)
     correlation = a.T @ b / len(a)
     of_same = correlation.diagonal()
@@ -44,7 +52,11 @@ def barlow_twins(a, b, weight=5e-3):
 
 
 def lejepa(a, b, weight=0.05, n_slices=64):
-    """Invariance and SIGReg (Balestriero and LeCun, arXiv 2511.08544)."""
+    """Return the LeJEPA loss (Balestriero and LeCun, arXiv 2511.08544).
+
+    ``weight`` is the weight of SIGReg, which compares ``n_slices`` random projections
+    with N(0, 1).  The squared distance of the views from their mean has ``1 - weight``.
+    """
     knots = torch.linspace(0, 3, 17, device=a.device)
     gauss = (-knots.square() / 2).exp()
     weights = torch.full_like(knots, 2 * 3 / 16) * gauss
@@ -69,11 +81,11 @@ def _directions(z, n_slices):
 
 
 class DeepInfoMax(nn.Module):
-    """InfoNCE between two views with a separable critic, and a term for the match.
+    """Minus InfoNCE between two views with a separable critic, plus a penalty.
 
-    ``match`` measures the distance of codes to N(0, I).  Without it this is plain Deep
-    InfoMax (Hjelm et al., arXiv 1808.06670) between codes.  Codes are brought to mean 0
-    and variance 1, as in skdim.
+    The penalty is ``weight`` times ``match``, a function of codes that returns their
+    distance to N(0, I).  If ``match`` is None, this is plain Deep InfoMax (Hjelm et
+    al., arXiv 1808.06670) between codes.  Codes are first standardised in each batch.
     """
 
     def __init__(self, n_components, match=None, weight=0.0):
@@ -83,7 +95,7 @@ class DeepInfoMax(nn.Module):
         self.match, self.weight = match, weight
 
     def forward(self, a, b):
-        """Return the loss."""
+        """Return the loss of the codes of two views."""
         a, b = _standardized(a), _standardized(b)
         loss = -infonce(self.critic(a, b))
         if self.match is not None:
@@ -92,14 +104,20 @@ class DeepInfoMax(nn.Module):
 
 
 def sliced_wasserstein(z, n_slices=64):
-    """Squared sliced 2-Wasserstein distance to N(0, I) (Kolouri, arXiv 1804.01947)."""
+    """Return the squared sliced 2-Wasserstein distance of codes to N(0, I).
+
+    See Kolouri et al., arXiv 1804.01947.
+    """
     ranks = (torch.arange(len(z), device=z.device) + 0.5) / len(z)
     slices = (z @ _directions(z, n_slices)).sort(0).values
     return (slices - torch.special.ndtri(ranks)[:, None]).square().mean()
 
 
 def discrepancy(z):
-    """Squared MMD to a sample of N(0, I), as in WAE (Tolstikhin, arXiv 1711.01558)."""
+    """Return the squared MMD of codes to a sample of N(0, I), as in WAE.
+
+    See Tolstikhin et al., arXiv 1711.01558.
+    """
     sample = torch.randn_like(z)
     n, d = z.shape
 
@@ -119,7 +137,7 @@ def discrepancy(z):
 
 
 class _Reverse(torch.autograd.Function):
-    """Identity whose gradient is reversed (Ganin, arXiv 1409.7495)."""
+    """Identity that reverses the sign of the gradient (Ganin, arXiv 1409.7495)."""
 
     @staticmethod
     def forward(ctx, z):
@@ -131,7 +149,10 @@ class _Reverse(torch.autograd.Function):
 
 
 class Adversary(nn.Module):
-    """A discriminator between codes and N(0, I), which the encoder is to deceive."""
+    """A discriminator between codes and draws of N(0, I), trained by the same step.
+
+    The encoder learns to deceive it, because the gradient to the codes is reversed.
+    """
 
     def __init__(self, n_components):
         super().__init__()

@@ -1,10 +1,10 @@
-"""Markdown of the tables in the documents: shared by the reports of all rooms."""
+"""Markdown of the tables in the documents, for the reports of all benchmarks."""
 
 import numpy as np
 
 
 def spread(values, digits=3):
-    """Return mean, lowest and highest value as text; of one value, that value."""
+    """Return mean, lowest and highest value as text, or a single value alone."""
     low, mean, high = min(values), np.mean(values), max(values)
     if len(values) == 1:
         return f"{mean:.{digits}f}"
@@ -12,12 +12,12 @@ def spread(values, digits=3):
 
 
 def spreads(rows, digits):
-    """Return the spread of each column of ``digits``, which is {column: digits}."""
+    """Return ``spread`` of each column of ``rows``; ``digits`` is {column: digits}."""
     return [spread([row[key] for row in rows], n) for key, n in digits.items()]
 
 
 def table(header, rows):
-    """Return a Markdown table."""
+    """Return a Markdown table; ``header`` and each row are lists of cells."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
@@ -33,5 +33,5 @@ def how(results, shown="mean (lowest to highest)"):
 
 
 def paragraphs(*parts):
-    """Return parts as one text, with an empty line between them."""
+    """Return the parts as one text, with an empty line between two parts."""
     return "\n\n".join(parts)

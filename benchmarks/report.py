@@ -1,7 +1,8 @@
-"""Write the tables of docs/ and README.md from benchmarks/results/; --check compares.
+"""Write the tables of docs/ and README.md from benchmarks/results/.
 
-Run it with ``python -m benchmarks.report``.  A table stands between
-``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.  The rooms of benchmarks/ make the
+Run it with ``python -m benchmarks.report``.  With ``--check`` nothing is written, and
+files whose tables are out of date are named.  A table stands between
+``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.  The folders of benchmarks/ make the
 tables; see TABLES in their ``_report.py``.
 """
 
@@ -19,7 +20,7 @@ from benchmarks.tables import _report as tables
 DOCUMENTS = "results", "defaults", "contract", "practice", "outliers"
 FILES = ["README.md", *(f"docs/{name}.md" for name in DOCUMENTS)]
 
-# By name, a function without parameters that returns a table as Markdown.
+# Name of a table -> function without parameters that returns it as Markdown.
 TABLES = {
     **speed.TABLES,
     **distribution.TABLES,
@@ -31,7 +32,7 @@ TABLES = {
 
 
 def render(text):
-    """Return the text with each table made anew between its marks."""
+    """Return the text of a document with a new table between each pair of marks."""
 
     def fill(found):
         name = found[1]
@@ -42,7 +43,7 @@ def render(text):
 
 
 def main():
-    """Write the files, or with --check exit with the names of those that are stale."""
+    """Write the documents, or with --check exit with the names of stale ones."""
     stale = []
     for name in FILES:
         path = ROOT / name

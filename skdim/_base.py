@@ -1,4 +1,4 @@
-"""The one base of estimators of codes: what they share, from ``fit`` to ``score``."""
+"""Base class of NoiseInjectedDIM and DeepInfoMax, with fit, transform and score."""
 
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -52,9 +52,16 @@ _AUTO = StrOptions({"auto"})
 
 @contextmanager
 def unchanged_on_error(estimator):
-    """Put every attribute of an estimator back if the block raises.
+    """Context manager that restores an estimator's attributes if its block raises.
 
-    Unless it raises KeyboardInterrupt after a new model was set, which is then kept.
+    A ``fit`` that fails thus leaves the estimator as it was.  If KeyboardInterrupt
+    comes after a new model was set, the new attributes are kept.  Attributes that
+    scikit-learn needs to tear callbacks down are kept in any case.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``_state`` is the fitted model.
     """
     before = dict(vars(estimator))
     try:
@@ -82,9 +89,9 @@ class BaseInfoMax(
     A subclass says which model its parameters ask for (``_model_spec``) and which
     distribution its codes are to follow (``_distribution``).
 
-    The fitted model is one dict of plain values and arrays, ``_state``.  It holds no
-    device or generator and, but for an encoder or an augmentation of the user's, no
-    torch object, so that it can be pickled anywhere.
+    The fitted model is one dict, ``_state``, of plain values and arrays, so that it can
+    be pickled on one machine and loaded on another.  It holds no device and no
+    generator, and no torch object except an encoder or augmentation of the user's.
     """
 
     _parameter_constraints: ClassVar = {
@@ -116,30 +123,45 @@ class BaseInfoMax(
         "verbose": ["verbose"],
         "objective": [NameIn("bounds", "BOUNDS")],
     }
-    # Parameters by the field of the model that they set, beside those of ``_resolve``.
+    # Parameter that sets a field of ModelSpec, for fields of another name than in
+    # ``_resolve``.
     _parameter_names: ClassVar = {}
 
     @abstractmethod
     def _model_spec(self, input_shape, batch_size):
-        """Return the model that the parameters ask for, for rows of this shape."""
+        """Return the specification of the model that the parameters ask for.
 
-    @property
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one row: (n_features,), or (channels, height, width).
+        batch_size : int
+            Rows per training step.
+
+        Returns
+        -------
+        model : ModelSpec
+        """
+
     @abstractmethod
     def _distribution(self):
-        """Distribution that the codes are to follow."""
+        """Return the distribution that codes are to follow: a name or a scipy one."""
 
-    def _doubts(self, result):
-        """Return messages that warn of the result of a ``fit``, if there are any."""
+    def _doubts(self):
+        """Return warnings, a list of str, if the result of a ``fit`` may be poor.
+
+        It is called when the fitted attributes are set.
+        """
         return []
 
     # Training
 
     @fit_context
     def fit(self, X, y=None):
-        """Train the encoder on X.
+        """Train the encoder on X, so that ``transform`` can return codes.
 
         Ctrl-C ends training early, with a warning: what was learned until then is kept.
-        It raises only if nothing was learned yet.
+        KeyboardInterrupt is raised only if nothing was learned yet.
 
         Parameters
         ----------
@@ -167,14 +189,15 @@ channels) or (n_samples, channels, height, width)
         Warns
         -----
         ConvergenceWarning
-            If training was interrupted, or its result is doubtful.
+            If training was interrupted, or in the cases that the class names.
         """
         with unchanged_on_error(self):
             before = vars(self).copy() if self.warm_start else {}
             before = before if "_state" in before else {}
             rows, labels, layout = self._read(X, y, reset=True)
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            # The weights to go on from know the training rows: held-out ones stay so.
+            # Weights that are trained further know the old training rows, so rows that
+            # were held out must be held out again.
             split_seed = before["_state"]["split_seed"] if before else seed
             data, validation_data = self._split(rows, labels, split_seed)
             config = self._config(data.rows, seed, before.get("_state"))
@@ -197,27 +220,29 @@ channels) or (n_samples, channels, height, width)
                 with uninterrupted():
                     self._set(attributes(result))
         self._warn(self._interruption(config, result))
-        self._warn(self._doubts(result))
+        self._warn(self._doubts())
         return self
 
     @fit_context
     def partial_fit(self, X, y=None):
-        """Train on one more part of a stream: once through its rows.
+        """Train on the next rows of a stream, in one pass through them.
 
         The first call, or a ``fit`` before it, fixes the scaling of inputs (unless
         ``input_scaling`` gives it), the noise and the architecture.  Later calls change
-        the encoder, so the code of a row drifts from call to call: train again whatever
-        was trained on codes.  Moments of the codes are averages over about the last
-        4,096 rows, so that recent rows follow the distribution.  The learning rate is
-        constant, a third of ``learning_rate_init``.  Ctrl-C raises and leaves the
-        estimator as it was before this part.  ``verbose`` and callbacks, which report
+        the encoder, so the code of a row drifts from call to call, and a model that was
+        trained on codes must be trained again.  Codes are normalised by averages over
+        about the last 4,096 rows and those of this call, so that codes of recent rows
+        follow the distribution.  The learning rate is constant, a third of
+        ``learning_rate_init``.  Ctrl-C raises KeyboardInterrupt and leaves the
+        estimator as it was before this call.  ``verbose`` and callbacks, which report
         epochs, have no effect.
 
         Parameters
         ----------
         X : array-like
-            As in ``fit``.  Best at least ``batch_size`` rows, and a few thousand for
-            views that use near rows, since neighbours are looked for within X.
+            As in ``fit``.  Best at least ``batch_size`` rows, and a few thousand if
+            ``views`` are "neighbors" or for ``supervised`` tables, because neighbours
+            are looked for within X.
         y : array-like of shape (n_samples,), default=None
             Classes, -1 for unknown; ignored unless ``supervised``.
 
@@ -229,8 +254,8 @@ channels) or (n_samples, channels, height, width)
         Raises
         ------
         ValueError
-            As in ``fit``; also with ``early_stopping``, or if a parameter asks for
-            another model than the fitted one.
+            As in ``fit``; also if ``early_stopping`` is True, or if a parameter asks
+            for another model than the fitted one.
         """
         if self.early_stopping:
             raise ValueError(
@@ -262,9 +287,25 @@ channels) or (n_samples, channels, height, width)
         return self
 
     def _read(self, X, y, reset):
-        """Return rows as the core reads them, classes or None, and what X looks like.
+        """Check X and y, and return them as training reads them.
 
-        The last is a dict for ``_state``: the array namespace and the shape of a row.
+        Parameters
+        ----------
+        X, y : array-like
+            As the user gave them.
+        reset : bool
+            True for a new model: ``n_features_in_`` is set.  False in a later
+            ``partial_fit``: X must have the fitted features and array namespace.
+
+        Returns
+        -------
+        rows : array-like of shape (n_rows, *input_shape)
+            A table, or images with channels first.
+        labels : ndarray of int of shape (n_rows,), or None
+            Classes, -1 for unknown; None unless ``supervised``.
+        layout : dict
+            Goes into ``_state``: "namespace", the name of the array namespace of X or
+            None, and "row_shape", the shape of one row as the user gave it.
         """
         X, name = native(X)
         if not reset:
@@ -279,7 +320,30 @@ channels) or (n_samples, channels, height, width)
         return rows, labels, {"namespace": name, "row_shape": row_shape}
 
     def _split(self, rows, labels, seed):
-        """Return data to train on, and validation data or None."""
+        """Return the data to train on, and the data held out for ``early_stopping``.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows, *input_shape)
+            All rows.
+        labels : ndarray of shape (n_rows,) or None
+            Their classes.
+        seed : int
+            Fixes which rows are held out.
+
+        Returns
+        -------
+        data : Data
+            Training rows and their classes.
+        validation_data : Data or None
+            A share ``validation_fraction`` of the rows; None without
+            ``early_stopping``.
+
+        Raises
+        ------
+        ValueError
+            If fewer than 2 rows would be left to train on.
+        """
         Data = _core.batches.Data
         if not self.early_stopping:
             return Data(rows, labels), None
@@ -299,17 +363,25 @@ channels) or (n_samples, channels, height, width)
         ]
 
     def _config(self, rows, seed, fitted=None, is_stream=False):
-        """Return the configuration to train on these rows.
+        """Return the configuration to train on these rows, a TrainingConfig.
 
         Parameters
         ----------
         rows : array-like of shape (n_rows, *input_shape)
+            Training rows.
         seed : int
+            Seed of this run of training.
         fitted : dict or None
-            State of the model to go on with.  Its encoder must be the one asked for,
-            and in a stream the whole model.
+            ``_state`` of the fitted model to train further; None for a new model.
         is_stream : bool
-            Whether batches have their full size, however few rows there are now.
+            True in ``partial_fit``: ``batch_size`` is then not limited by the number of
+            rows, because later calls may bring more.
+
+        Raises
+        ------
+        ValueError
+            If parameters are invalid, or ask for another encoder than the fitted one
+            or, in ``partial_fit``, for any other model.
         """
         params = self.get_params(deep=False)
         batch_size = _resolve.full_batch_size(params)
@@ -327,7 +399,10 @@ channels) or (n_samples, channels, height, width)
         return _resolve.training(params, model, n_rows, batch_size, seed)
 
     def _check_same_encoder(self, fitted):
-        """Raise ValueError if the 'encoder' parameter asks for another one."""
+        """Raise ValueError if the "encoder" parameter is not that of the fitted model.
+
+        ``fitted`` is the ``_state`` of that model.
+        """
         asked, was_asked = self._requested()["encoder"], fitted["requested"]["encoder"]
         if asked != was_asked:
             raise ValueError(
@@ -337,7 +412,15 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _check_same_model(self, model, fitted):
-        """Raise ValueError if the parameters ask for another model."""
+        """Raise ValueError if the parameters ask for another model than the fitted one.
+
+        Parameters
+        ----------
+        model : ModelSpec
+            The model that the parameters ask for.
+        fitted : dict
+            ``_state`` of the fitted model.
+        """
         others = _resolve.differences(model, self._fitted_spec(), self._parameter_names)
         if self._requested()["batch_size"] != fitted["requested"]["batch_size"]:
             others = ["batch_size"]  # and whatever follows from it
@@ -348,7 +431,17 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _requested(self):
-        """Return what parameters ask for that the fitted model does not tell."""
+        """Return the requested encoder and batch size, to compare with later requests.
+
+        The fitted model does not tell them: its encoder may be a trained module, and
+        its batches smaller because there were few rows.
+
+        Returns
+        -------
+        requested : dict
+            "encoder", the name of a built-in one or of the user's class or function,
+            and "batch_size".
+        """
         encoder = self.encoder
         if not isinstance(encoder, str):
             kind = encoder if hasattr(encoder, "__qualname__") else type(encoder)
@@ -358,7 +451,20 @@ channels) or (n_samples, channels, height, width)
 
     @contextmanager
     def _watched(self, X, y, n_epochs, attributes):
-        """Yield what hears of every epoch: progress bar and callbacks."""
+        """Yield a Watcher of training: progress bar and callbacks of scikit-learn.
+
+        The bar is closed when the block ends, callbacks only if it ends without an
+        error.
+
+        Parameters
+        ----------
+        X, y : array-like
+            As the user gave them, for callbacks.
+        n_epochs : int
+            Largest number of epochs.
+        attributes : callable
+            ``attributes(result)`` returns the fitted attributes for a TrainingResult.
+        """
         bar = progress(self.verbose, n_epochs)
         try:
             if not HAS_CALLBACKS:
@@ -371,13 +477,27 @@ channels) or (n_samples, channels, height, width)
             bar.close()
 
     def _fitted_attributes(self, config, result, stream, layout, n_seen, before):
-        """Return all fitted attributes of a result, by name.
+        """Return the fitted attributes after training, a dict by name; set nothing.
 
-        Curves continue those of ``before``, the attributes from before training.
+        Parameters
+        ----------
+        config : TrainingConfig
+            What was trained, and how.
+        result : TrainingResult
+            What training returned.
+        stream : StreamState
+            What the next ``partial_fit`` needs besides the weights.
+        layout : dict
+            As ``_read`` returns it, with "split_seed", the seed of the held-out rows.
+        n_seen : int
+            Number of rows for ``n_samples_seen_``.
+        before : dict
+            Attributes before this training, if it went on with a fitted model: its
+            curves are continued.  Empty for a new model.
         """
         is_code = config.model.network.output_layer == "code"
         new = {
-            "output_distribution_": self._distribution if is_code else None,
+            "output_distribution_": self._distribution() if is_code else None,
             "batch_size_": config.batch_size,
             "information_": result.information,
             "information_curve_": result.information_curve,
@@ -403,7 +523,7 @@ channels) or (n_samples, channels, height, width)
         return new
 
     def _set(self, attributes):
-        """Set the fitted attributes all at once."""
+        """Set fitted attributes from a dict; an old validation curve is removed."""
         vars(self).pop("validation_information_curve_", None)
         vars(self).update(attributes)
 
@@ -412,7 +532,14 @@ channels) or (n_samples, channels, height, width)
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
     def _interruption(self, config, result):
-        """Return the message that training was interrupted, if it was."""
+        """Return a list with a warning if training was interrupted, else an empty list.
+
+        Parameters
+        ----------
+        config : TrainingConfig
+            Holds the number of epochs that were planned.
+        result : TrainingResult
+        """
         if not result.interrupted:
             return []
         return [
@@ -443,14 +570,14 @@ channels) or (n_samples, channels, height, width)
         with self._restored(rows) as (model, device):
             to = getattr(rows, "device", "cpu")
             outputs = _core.inference.transform(model, rows, device, to)
-        if self.output_distribution_ is None:  # for a layer below the code
+        if self.output_distribution_ is None:  # the outputs are a layer below the code
             return returned(outputs, X)
         distribution = Distribution(self.output_distribution_)
         if distribution.name == "normal":
             return returned(outputs, X)
         outputs = outputs.cpu().numpy()
         codes = distribution.from_normal(outputs)
-        largest = np.finfo(outputs.dtype).max  # of heavy tails in single precision
+        largest = np.finfo(outputs.dtype).max  # heavy tails may overflow
         return returned(np.clip(codes, -largest, largest).astype(outputs.dtype), X)
 
     def score_samples(self, X):
@@ -461,11 +588,11 @@ channels) or (n_samples, channels, height, width)
         to the row.  ``output_distribution`` makes no difference.
 
         With as many components as columns this is a density of rows.  With fewer it is
-        a density along the directions in which the code changes: it does not notice a
-        row that differs from all others in other directions only, and is not comparable
-        to a density of all columns.  Where the encoder sends several regions to one
-        code, it is too high in each.  Compare rows under one fitted model only; low
-        values mean unlikely rows.
+        a density along the directions in which the code changes.  It misses rows that
+        are unusual only in other directions, and cannot be compared with a density of
+        all columns.  Where the encoder maps several regions to one
+        code, the density is too high in each region.  Compare rows under one fitted
+        model only; low values mean unlikely rows.
 
         Parameters
         ----------
@@ -476,7 +603,7 @@ channels) or (n_samples, channels, height, width)
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In nats, as float64; -inf where the code does not change in all directions.
+            In nats, as float64; -inf where ``J`` does not have full rank.
 
         Raises
         ------
@@ -490,16 +617,20 @@ channels) or (n_samples, channels, height, width)
             return returned(_core.density.log_density(model, rows, device), X)
 
     def score(self, X, y=None):
-        """Return a lower bound on the information that the codes keep about X.
+        """Return an estimate of the mutual information that codes keep about X.
 
-        Noise and views are fixed by the fitted seed, so that the value is reproducible.
-        For ``NoiseInjectedDIM`` it is the information in noisy codes; ``DeepInfoMax``
-        has no noise, and returns the mean information of its terms by their weights.
+        It serves model selection on held-out rows.  For ``NoiseInjectedDIM`` it is a
+        lower bound on the mutual information between noisy codes and codes (of views,
+        if there are any).  For ``DeepInfoMax``, which has no noise, it is that between
+        codes and features: the mean of the global and the local one, weighted by
+        ``global_weight`` and ``local_weight``.  Noise and views are fixed by the fitted
+        seed, so that the value is reproducible.
+
         ``objective="infonce"`` can report at most ``log(min(batch_size_, n_samples))``
         and, in expectation, at most ``capacity_``; compare it between estimators of
-        equal capacity.  The other objectives are estimated by their own formulas, which
-        can exceed both where the information is above a few nats; "dv" and "smile" are
-        no bounds.
+        equal capacity.  The other objectives use estimates of their own, which can
+        exceed both limits where the information is above a few nats; those of "dv" and
+        "smile" are no lower bounds.
 
         Parameters
         ----------
@@ -517,7 +648,15 @@ channels) or (n_samples, channels, height, width)
         return self._information(X, y)
 
     def _information(self, X, y=None, **changes):
-        """Return the information of the fitted model, with fields of it changed."""
+        """Return ``score(X, y)`` of the fitted model with some settings replaced.
+
+        Parameters
+        ----------
+        X, y : array-like
+            As in ``score``.
+        **changes : object
+            Fields of ``ModelSpec`` to replace, such as ``bound="infonce"``.
+        """
         rows = self._check_rows(X, "score", min_samples=2)
         seed, labels = self._state["seed"], None
         if self._state["spec"]["pairs"]["by_class"] and y is not None:
@@ -535,14 +674,43 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _representation(self, rows):
-        """Return standardised rows and their features, as in ``_core.inference``."""
+        """Return standardised rows and learned features, for outlier detectors.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, *row_shape)
+            Checked rows, with axes as in ``fit``.
+
+        Returns
+        -------
+        standardized : ndarray of shape (n_rows, n_inputs)
+            Flattened; outliers are not bounded.
+        features : ndarray of shape (n_rows, n_features)
+            The layer below the code, not standardised.
+        """
         rows = _as_core_rows(rows, self._fitted_row_shape)
         with self._restored(rows) as (model, device):
             return _core.inference.representation(model, rows, device)
 
     @contextmanager
     def _restored(self, rows, gradients=False, **changes):
-        """Rebuild the model for rows of this type; cheap compared with using it."""
+        """Yield the fitted model, rebuilt from ``_state``, and the device it is on.
+
+        Parameters
+        ----------
+        rows : array-like
+            The model computes in their data type.
+        gradients : bool
+            True if gradients are needed; the model then computes in double precision.
+        **changes : object
+            Fields of ``ModelSpec`` to replace.
+
+        Yields
+        ------
+        model : Model
+            In evaluation mode.
+        device : torch.device
+        """
         device = _core.runtime.resolve_device(self.device, or_cpu=True)
         with _core.inference.restored(
             self._fitted_spec(**changes),
@@ -555,14 +723,29 @@ channels) or (n_samples, channels, height, width)
             yield model, device
 
     def _fitted_spec(self, **changes):
-        """Return the specification of the fitted model."""
+        """Return the ModelSpec of the fitted model, with the given fields replaced."""
         config, spec = _core.config, self._state["spec"] | changes
         spec["network"] = config.NetworkSpec(**spec["network"])
         spec["pairs"] = config.PairSpec(**spec["pairs"])
         return config.ModelSpec(**spec)
 
     def _check_rows(self, X, method, min_samples=1):
-        """Return rows to predict for, checked against what was fitted."""
+        """Check that the estimator is fitted and X fits it; return rows for the model.
+
+        Parameters
+        ----------
+        X : array-like
+            As the user gave it.
+        method : str
+            Name of the calling method, for an error message.
+        min_samples : int
+            Smallest number of rows that is accepted.
+
+        Returns
+        -------
+        rows : array-like of shape (n_rows, *input_shape)
+            A table, or images with channels first.
+        """
         check_is_fitted(self)
         X, name = native(X)
         self._check_namespace(name, method)
@@ -570,6 +753,16 @@ channels) or (n_samples, channels, height, width)
         return _as_core_rows(rows, self._fitted_row_shape)
 
     def _check_namespace(self, name, method):
+        """Raise ValueError if X is of another array library than the data of ``fit``.
+
+        Parameters
+        ----------
+        name : str or None
+            Name of the array namespace of X; None if dispatch is off, which always
+            passes.
+        method : str
+            Name of the calling method, for the message.
+        """
         fitted = self._state["namespace"]
         if name is not None and fitted not in (None, "numpy", name):
             raise ValueError(
@@ -579,7 +772,10 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _check_has_density(self):
-        """Raise ValueError if rows have no density under the fitted model."""
+        """Raise ValueError if the fitted model gives rows no density.
+
+        A density needs codes as outputs, and no more components than columns that vary.
+        """
         network = self._state["spec"]["network"]
         if network["output_layer"] != "code":
             raise ValueError(
@@ -598,11 +794,15 @@ channels) or (n_samples, channels, height, width)
 
     @property
     def _fitted_row_shape(self):
-        """Shape of one row as the user gave it to ``fit``."""
+        """Shape of one row as in ``fit``: one number, or three for images."""
         return self._state["row_shape"]
 
     def _ceiling(self):
-        """Return the largest information, in nats, that a fitted batch can report."""
+        """Return the largest information, in nats, that the objective can report.
+
+        It holds for batches of ``batch_size_`` rows, and is infinite unless InfoNCE is
+        the objective.
+        """
         bound = _core.bounds.BOUNDS[self._state["spec"]["bound"]]
         return bound.ceiling(self.batch_size_)
 
@@ -621,5 +821,13 @@ channels) or (n_samples, channels, height, width)
 
 
 def _as_core_rows(rows, row_shape):
-    """Return rows of which the core reads tables, or images with channels first."""
+    """Return rows as the model reads them: tables as they are, images channels first.
+
+    Parameters
+    ----------
+    rows : array-like of shape (n_rows, ...)
+        Checked rows.
+    row_shape : tuple of int
+        Shape of one row as the user gave it: one number, or three for images.
+    """
     return rows if len(row_shape) == 1 else ChannelsFirst(rows, row_shape)

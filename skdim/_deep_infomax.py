@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import ClassVar
 
-from . import _resolve
+from . import _core, _resolve
 from ._base import BaseInfoMax
 from ._sklearn import NameIn, weight
 
@@ -26,35 +26,36 @@ class DeepInfoMax(BaseInfoMax):
         Number of components of the code.
 
     global_weight : float, default=0.0
-        Weight of the information between the code and all features together; the
-        paper's alpha.  In tables, and with an encoder of your own that does not name
-        its parts, the features are the inputs.
+        Weight of the mutual information between the code and all features together in
+        the objective; the paper's alpha.  In tables, and with an encoder of your own
+        that does not name its parts, the features are the inputs.
 
     local_weight : float, default=1.0
-        Weight of the information between the code and the features at each position,
-        averaged over positions; the paper's beta.  Positions are those of the last
-        convolution of "conv"; in tables, groups of neighbouring columns.  Images need
-        an encoder whose features keep their positions, such as "conv".
+        Weight of the mutual information between the code and the features at each
+        position, averaged over positions; the paper's beta.  Positions are those of the
+        last convolution of "conv", or groups of neighbouring columns in tables.  Images
+        need an encoder whose features keep their positions, such as "conv".
 
     prior_weight : float, default=0.1
-        Weight of the adversarial match to the prior; the paper's gamma.  0 does
-        without.  ``DeepInfoMax.PRESETS`` holds the three sets of weights of the paper,
-        "global", "local" (the default) and "both".
+        Weight of the loss that a discriminator trains the encoder with, so that codes
+        follow the prior; the paper's gamma.  0 trains without a discriminator.
+        ``DeepInfoMax.PRESETS`` holds the three sets of weights of the paper, "global",
+        "local" (the default) and "both".
 
     prior : {"uniform", "normal"}, default="uniform"
-        Distribution that the components of the code are to follow independently:
-        U[0, 1], by the normal distribution function of the encoder's output, or
-        N(0, 1).
+        Distribution that the components of the code are to follow independently.  For
+        U[0, 1] the encoder's output passes through the distribution function of
+        N(0, 1); for N(0, 1) it is the code.
 
     views : Views, "auto", None, str, callable or list, default=None
-        How the row whose features are compared is changed, as in
-        ``NoiseInjectedDIM``; "erase" is the paper's occlusion.  None compares a code
+        How the row whose features are compared with a code is changed in training, as
+        in ``NoiseInjectedDIM``; "erase" is the paper's occlusion.  None compares a code
         with features of the same row.  ``Views(sides="both")``, the default of
         ``Views``, also changes the row whose code is compared.
 
     supervised : bool, default=False
-        Whether ``fit`` uses ``y``: code and features are then of rows of one class, and
-        near each other in tables.  -1 marks unlabelled rows.
+        True makes ``fit`` use ``y``: a code is then compared with features of a row of
+        the same class, which is a near one in tables.  -1 marks unlabelled rows.
 
     encoder : {"auto", "mlp", "conv"}, nn.Module or callable, default="auto"
         "auto" is "conv" for images and "mlp" for tables.  A module is copied, and
@@ -63,12 +64,11 @@ class DeepInfoMax(BaseInfoMax):
         ``(n_features,)`` or ``(channels, height, width)``.  A module receives scaled
         float32 batches of that shape and returns a tensor of shape ``(n_samples,
         n_components)``.  Name its parts ``features``, ``hidden`` and ``code``, applied
-        in this order, to use ``output_layer``
-        and ``local_weight`` with it.
+        in this order, to use ``output_layer`` and ``local_weight`` with it.
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
-        "conv".  "auto" is ``(256,)`` and ``(32, 64, 128)``.
+        "conv".  "auto" is ``(256,)`` for "mlp" and ``(32, 64, 128)`` for "conv".
 
     output_layer : {"code", "hidden", "features"}, default="code"
         What ``transform`` returns: the code, or a layer below it, standardised by
@@ -77,11 +77,11 @@ class DeepInfoMax(BaseInfoMax):
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
-        width)`` of images that come as flat rows.  Channels are the last axis unless
-        only the first one is as short as 4.
+        width)`` of images that come as flat rows.  Of three numbers the last is the
+        channels, unless it is above 4 and the first is not.
 
     max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is as many as make 400 steps.
+        Number of epochs.  "auto" is the number that makes about 400 steps.
 
     batch_size : "auto" or int, default="auto"
         Rows per step.  "auto" is 256, or all rows if there are fewer.
@@ -91,12 +91,12 @@ class DeepInfoMax(BaseInfoMax):
         one-cycle schedule).  The discriminator has an optimiser of its own.
 
     weight_decay : float, default=0.0
-        Decoupled weight decay of AdamW: each step shrinks the weights by the learning
-        rate times ``weight_decay``.
+        Decoupled weight decay of AdamW: each step shrinks the weights of the encoder by
+        the share learning rate times ``weight_decay``.
 
     early_stopping : bool, default=False
-        Whether to hold out a part of the training data, stop when the information on
-        it stops rising, and return to the best epoch.
+        True holds out some training rows, stops when their information (see ``score``)
+        no longer rises, and returns to the weights of the best epoch.
 
     validation_fraction : float, default=0.1
         Share of the training data to hold out, if ``early_stopping``.
@@ -105,27 +105,28 @@ class DeepInfoMax(BaseInfoMax):
         Number of epochs without a rise before training stops, if ``early_stopping``.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the fit before, for ``max_iter``
+        True makes ``fit`` go on from the weights of the fit before, for ``max_iter``
         more epochs; curves are continued.  Inputs are scaled by the new data.
 
     input_scaling : "auto" or tuple of (mean, scale), default="auto"
         Mean and scale to standardise inputs by: numbers, or arrays of one number for
-        each column of a table or channel of images; a scale of 0 ignores the column.
+        each column of a table or channel of images; one with scale 0 is ignored.
         "auto" takes those of the data, and in ``partial_fit`` those of the first call.
 
     device : str, default="auto"
         Device of torch that computes.  "auto" is CUDA if there is any, else the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, views and noise; an int makes ``fit`` reproducible.
+        Seed of initial weights, batches, views and draws of the prior; an int makes
+        ``fit`` reproducible.
 
     verbose : bool or int, default=0
         1 shows a progress bar if tqdm or rich is installed, and otherwise prints the
         information of each epoch; above 1, always prints.
 
     objective : {"jsd", "infonce", "dv", "nwj", "smile"}, default="jsd"
-        Lower bound on the mutual information that is maximised, as in
-        ``NoiseInjectedDIM``.
+        What training maximises: a bound on the mutual information between codes and
+        features, by the names of ``NoiseInjectedDIM``.
 
     critic : {"separable", "bilinear", "concatenated"}, default="separable"
         How codes and features are scored: by the inner product of two learned
@@ -145,19 +146,21 @@ class DeepInfoMax(BaseInfoMax):
         ``score`` on at most 20 batches.
 
     information_curve_ : list of float of length n_iter_
-        Mean of the information, in nats, over the batches of each epoch.
+        Estimate of the information, in nats, averaged over the batches of each epoch.
 
     match_curve_ : list of float of length n_iter_
-        Mean, over the batches of each epoch, of the Kullback-Leibler divergence of
-        random slices of the codes, before the map to the prior, from N(0, 1), both
-        smoothed, in nats; 0 is a perfect match.
+        Kullback-Leibler divergence, in nats, of random one-dimensional projections
+        ("slices") of the encoder's output from N(0, 1), averaged over the batches of
+        each epoch; 0 is a perfect match.  Both distributions are smoothed by normal
+        noise before they are compared.
 
     validation_information_curve_ : list of float
-        Information, in nats, of held-out rows after each epoch.  Only with
-        ``early_stopping``.
+        Information, in nats, of held-out rows after each epoch, estimated like
+        ``score``.  Only with ``early_stopping``.
 
     n_iter_ : int
-        Number of epochs trained; with ``warm_start`` and ``partial_fit``, in all.
+        Number of epochs trained; with ``warm_start`` and ``partial_fit``, those of all
+        calls together.
 
     n_samples_seen_ : int
         Number of rows of ``fit``, and of the calls of ``partial_fit`` since.
@@ -179,12 +182,13 @@ class DeepInfoMax(BaseInfoMax):
 
     Notes
     -----
-    Inputs are scaled inside as in ``NoiseInjectedDIM``.  Codes are not normalised: the
+    Inputs are scaled as in ``NoiseInjectedDIM``.  Codes are not normalised: the
     discriminator alone holds them to the prior.
 
-    ``score`` is the mean information of the terms by their weights, in nats, so that it
-    compares estimators of equal weights only.  To choose weights, use the task that the
-    codes are for, or ``reference_information_score``.
+    ``score`` is the mean of the global and the local information, weighted by
+    ``global_weight`` and ``local_weight``, in nats, so that it compares estimators of
+    equal weights only.  To choose weights, use the task that the codes are for, or
+    ``reference_information_score``.
 
     The information of "jsd" is reported by the estimate of "nwj" with the critic that
     "jsd" trained; it can be far below 0 where the critic has learned little.
@@ -294,9 +298,8 @@ class DeepInfoMax(BaseInfoMax):
         "feature_critic": "critic",
     }
 
-    @property
     def _distribution(self):
-        return self.prior
+        return _core.channels.CHANNELS[self.prior].distribution
 
     def _model_spec(self, input_shape, batch_size):
         return _resolve.deep_infomax(self.get_params(deep=False), input_shape)

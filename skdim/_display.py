@@ -19,26 +19,26 @@ _N_QUANTILES = 100  # evenly spaced, so that the tails are seen
 
 
 class MatchDisplay:
-    """How well codes follow their law, in three panels.
+    """How well codes follow their distribution, in three panels.
 
-    - *slices*: quantiles along random directions less those of N(0, 1), over the band
-      that holds each quantile of a true sample of that size 95 times in 100;
-    - *norms*: a histogram of the norms of rows under the density of the chi
-      distribution that they should have;
-    - *codes*: the first two components, under circles that hold known shares of
-      N(0, I).
+    - *slices*: quantiles of projections on random directions minus those of N(0, 1),
+      and the band that holds each quantile of a true sample of that size with
+      probability 0.95;
+    - *norms*: a histogram of the norms of rows, and the density of the chi distribution
+      that they should have;
+    - *codes*: the first two components, and circles that hold known shares of N(0, I).
 
-    Codes of any law but the normal one are sent to it first, component by component.
+    Codes of any other distribution are mapped to N(0, I) first, component by component.
     Make one with ``from_estimator`` or ``from_codes``.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_components)
-        Codes, sent to the normal law.
+        Codes, mapped to N(0, I).
     slices : ndarray of shape (n_samples, n_projections)
-        Codes along random directions, each sorted.
-    law_name : str, default="normal"
-        Law to name in the picture.
+        Projections of the codes on random directions, each sorted.
+    distribution_name : str, default="normal"
+        Name of the distribution to show in the picture.
 
     Attributes
     ----------
@@ -63,18 +63,18 @@ class MatchDisplay:
     ['slices', 'norms', 'codes']
     """
 
-    def __init__(self, codes, slices, *, law_name="normal"):
+    def __init__(self, codes, slices, *, distribution_name="normal"):
         self.codes = codes
         self.slices = slices
-        self.law_name = law_name
+        self.distribution_name = distribution_name
 
     @classmethod
     def from_estimator(cls, estimator, X, *, n_projections=30, random_state=0, ax=None):
-        """Draw the codes of X.
+        """Draw how well the codes of X follow their distribution.
 
         Parameters
         ----------
-        estimator : NoiseInjectedDIM or Pipeline that ends in one
+        estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
             Fitted.
         X : array-like
             Data, best held out; at least two rows.
@@ -93,7 +93,8 @@ class MatchDisplay:
         Raises
         ------
         ValueError
-            If the estimator returns its hidden layer, which follows no law.
+            If the estimator returns a layer below the code, which follows no
+            distribution.
         """
         return cls.from_codes(
             estimator.transform(X),
@@ -113,7 +114,7 @@ class MatchDisplay:
         random_state=0,
         ax=None,
     ):
-        """Draw a sample.
+        """Draw how well a sample follows a distribution.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ class MatchDisplay:
             The sample, such as held-out codes; at least two rows.
         output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-            Law of each of the independent components.
+            Distribution of each of the independent components.
         n_projections : int, default=30
             Number of random directions.
         random_state : int, RandomState instance or None, default=0
@@ -139,7 +140,7 @@ default="normal"
         directions = random_directions(codes.shape[1], n_projections, rng)
         slices = np.sort(codes @ directions, axis=0)
         name = Distribution(output_distribution).name or "given"
-        return cls(codes, slices, law_name=name).plot(ax=ax)
+        return cls(codes, slices, distribution_name=name).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw the three panels.
@@ -172,6 +173,7 @@ default="normal"
         return self
 
     def _plot_slices(self, axes):
+        """Draw the quantiles of the slices minus those of N(0, 1), and the band."""
         n_samples = len(self.slices)
         end = stats.norm.isf(0.5 / n_samples)
         shares = stats.norm.cdf(np.linspace(-end, end, _N_QUANTILES))
@@ -192,18 +194,20 @@ default="normal"
         _legend(axes)
 
     def _plot_norms(self, axes):
+        """Draw a histogram of the norms of codes and the chi density."""
         norms = np.linalg.norm(self.codes, axis=1)
-        law = stats.chi(self.codes.shape[1])
+        chi = stats.chi(self.codes.shape[1])
         label = f"rows, {norm_spread(self.codes):.2f} times its spread"
         axes.hist(norms, bins="auto", density=True, color="C0", alpha=0.5, label=label)
-        grid = np.linspace(law.ppf(1e-4), law.isf(1e-4), 200)
-        label = f"chi law, d = {self.codes.shape[1]}"
-        axes.plot(grid, law.pdf(grid), color="k", label=label)
+        grid = np.linspace(chi.ppf(1e-4), chi.isf(1e-4), 200)
+        label = f"chi distribution, d = {self.codes.shape[1]}"
+        axes.plot(grid, chi.pdf(grid), color="k", label=label)
         axes.set(title="norms", ylabel="density")
         axes.set_xlabel(f"norm of a row{self._unit()}")
         _legend(axes)
 
     def _plot_codes(self, axes):
+        """Draw the first two components of codes, and circles of radius 1 and 2."""
         step = math.ceil(len(self.codes) / _MOST_POINTS)
         points = self.codes[::step, :2]
         axes.plot(*points.T, ".", color="C0", ms=3, alpha=0.5)
@@ -216,14 +220,19 @@ default="normal"
         axes.set_aspect("equal", adjustable="datalim")
 
     def _label_circle(self, axes, radius):
+        """Write which share of codes is inside a circle, and which is expected.
+
+        ``radius`` is that of the circle around 0 in the first two components.
+        """
         inside = (np.hypot(*self.codes[:, :2].T) < radius).mean()
         expected = -math.expm1(-(radius**2) / 2)
         white = {"facecolor": "white", "alpha": 0.8, "pad": 1, "lw": 0}
-        text = f"{inside:.0%} inside, law {expected:.0%}"
+        text = f"{inside:.0%} inside, expected {expected:.0%}"
         style = {"ha": "center", "va": "top", "fontsize": "small", "bbox": white}
         axes.text(0, -radius, text, **style)
 
     def _plot_component(self, axes):
+        """Draw a histogram of the only component, and the density of N(0, 1)."""
         axes.hist(self.codes[:, 0], bins="auto", density=True, color="C0", alpha=0.5)
         grid = np.linspace(-4, 4, 200)
         axes.plot(grid, stats.norm.pdf(grid), color="k", label="N(0, 1)")
@@ -231,30 +240,35 @@ default="normal"
         _legend(axes)
 
     def _unit(self):
-        return "" if self.law_name == "normal" else ", sent to N(0, 1)"
+        """Return the end of axis labels, which says that codes were mapped to N(0, 1).
+
+        It is empty if codes follow N(0, I) themselves.
+        """
+        return "" if self.distribution_name == "normal" else ", mapped to N(0, 1)"
 
 
 class InformationDisplay:
-    """How training went: information per epoch under its ceilings.
+    """How training went: information per epoch, and its ceilings.
 
-    Information can rise to the capacity of the channel and, if InfoNCE is the
-    objective, to the logarithm of the batch, which is the most that this bound can
-    report; a curve at the second says that the batch is too small, one far below both
-    that training was too short.  Make one with ``from_estimator``.
+    Information is at most the capacity of the channel and, if InfoNCE is the objective,
+    the logarithm of the batch size.  A curve at the second ceiling says that the batch
+    is too small; a curve far below both says that training was too short.  Make one
+    with ``from_estimator``.
 
     Parameters
     ----------
     information_curve : ndarray of shape (n_iter,)
-        Information of each epoch, in nats.
+        Information of each epoch, in nats, as ``information_curve_`` of an estimator.
     capacity : float
-        Capacity of the channel.
+        Capacity of the noisy channel, in nats.
     batch_size : int, default=None
-        Rows per step, if the bound can report no more than their logarithm.
+        Rows per step, if the objective can report at most the logarithm of their
+        number, as InfoNCE does; None draws no such ceiling.
     validation_information_curve : ndarray of shape (n_iter,), default=None
-        Information on held-out rows after each epoch.
+        Information on held-out rows after each epoch, in nats; None draws none.
     match_curve : ndarray of shape (n_iter,), default=None
-        Mean gap of each epoch to the capacity along random slices, in nats; 0 is
-        perfect.
+        Divergence of random slices of the codes from N(0, 1), for each epoch, in nats;
+        0 is perfect.  None draws none.
 
     Attributes
     ----------
@@ -266,7 +280,7 @@ class InformationDisplay:
 
     See Also
     --------
-    MatchDisplay : How well codes follow their law.
+    MatchDisplay : How well codes follow their distribution.
 
     Examples
     --------
@@ -298,7 +312,7 @@ class InformationDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
-        """Draw the training of an estimator.
+        """Draw how the training of an estimator went.
 
         Parameters
         ----------
@@ -313,6 +327,11 @@ class InformationDisplay:
             With the picture drawn.
         """
         last = last_step(estimator)
+        if not hasattr(last, "capacity_"):
+            raise ValueError(
+                f"InformationDisplay needs an estimator with a noisy channel, such as "
+                f"NoiseInjectedDIM. Got {type(last).__name__} instead."
+            )
         is_bounded = math.isfinite(last._ceiling())
         return cls(
             last.information_curve_,
@@ -325,7 +344,7 @@ class InformationDisplay:
         ).plot(ax=ax)
 
     def plot(self, ax=None):
-        """Draw the curves.
+        """Draw the curves and the ceilings.
 
         Parameters
         ----------
@@ -357,14 +376,27 @@ class InformationDisplay:
             curves.append(
                 _draw_curve(twin, self.match_curve, "C2", "match (right axis)")
             )
-            twin.set(ylabel="gap of a slice (nats)", ylim=(0, None))
+            twin.set(ylabel="divergence of a slice (nats)", ylim=(0, None))
             self.axes_ = np.array([main, twin])
         place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
         main.legend(handles=curves, fontsize="small", ncols=2, **place)
         return self
 
     def _plot_ceilings(self, axes):
-        """Draw the ceilings; one far above the other is off the picture, and named."""
+        """Draw the capacity and the logarithm of the batch size as horizontal lines.
+
+        One that is far above the other would squeeze the curves: it is only named in
+        the legend.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes
+
+        Returns
+        -------
+        lines : list of matplotlib Line2D
+            For the legend.
+        """
         ceilings = {"capacity": (self.capacity, "--")}
         if self.batch_size is not None:
             name = f"log(batch of {self.batch_size})"
@@ -379,7 +411,22 @@ class InformationDisplay:
 
 
 def _draw_curve(axes, curve, color, label):
-    """Draw a curve per epoch; a long one faintly, under its running mean."""
+    """Draw a curve of one number for each epoch, and the running mean of a long one.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+        Where to draw.
+    curve : array-like of shape (n_epochs,)
+        One of 50 epochs or more is drawn faintly, under its running mean.
+    color, label : str
+        Color of both lines, and name of the curve in the legend.
+
+    Returns
+    -------
+    line : matplotlib Line2D
+        For the legend.
+    """
     curve = np.asarray(curve, dtype=np.float64)
     epochs = np.arange(1, len(curve) + 1)
     width = max(1, len(curve) // 25)
@@ -396,14 +443,38 @@ def _draw_curve(axes, curve, color, label):
 
 
 def _legend(axes):
-    """Put the legend above what is drawn."""
+    """Show the legend, with room for it above what is drawn on ``axes``."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.25 * (high - low))
     axes.legend(fontsize="small", loc="upper left")
 
 
 def _axes(display, ax, n_axes, size):
-    """Return the figure and an array of so many Axes, made if there are none."""
+    """Return the figure and the Axes to draw on, new ones if the user gives none.
+
+    Parameters
+    ----------
+    display : type
+        Class of the display, named in error messages.
+    ax : None, matplotlib Axes or array-like of these
+        As the user gave it.
+    n_axes : int
+        Number of Axes that are needed.
+    size : tuple of (width, height)
+        Of a new figure, in inches.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+    axes : ndarray of shape (n_axes,)
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If ``ax`` holds another number of Axes.
+    """
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:

@@ -9,7 +9,7 @@ from ._utils.distributions import DISTRIBUTIONS
 
 __all__ = ["NoiseInjectedDIM"]
 
-# The bound counts as saturated within this share of its ceiling, if the channel could
+# The bound counts as saturated above this share of its ceiling, if the channel could
 # carry more.
 _SATURATED = 0.95
 # An estimate above this multiple of the capacity is no accident of sampling.
@@ -43,11 +43,11 @@ default="normal"
         one channel, "crop", "flip" and "color" for images of three or four channels,
         and "crop" for others.  None compares a code with itself: the match to the
         distribution is closer, unless rows are few for so many components, and the
-        features keep what tells rows apart instead of what they share.
+        features keep what tells rows apart instead of what similar rows share.
 
     supervised : bool, default=False
-        Whether ``fit`` uses ``y``: the two rows of a pair are then of one class, and
-        near each other in tables.  -1 marks unlabelled rows; among classes that are
+        True makes ``fit`` use ``y``: the two rows of a pair are then rows of one class,
+        and near each other in tables.  -1 marks unlabelled rows; among classes that are
         text, use the number -1 in an array of dtype object.
 
     encoder : {"auto", "mlp", "conv"}, nn.Module or callable, default="auto"
@@ -61,7 +61,7 @@ default="normal"
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
-        "conv".  "auto" is ``(256,)`` and ``(32, 64, 128)``.
+        "conv".  "auto" is ``(256,)`` for "mlp" and ``(32, 64, 128)`` for "conv".
 
     output_layer : {"code", "hidden", "features"}, default="code"
         What ``transform`` returns.  "code" follows the distribution.  The layers below
@@ -71,11 +71,11 @@ default="normal"
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
-        width)`` of images that come as flat rows.  Channels are the last axis unless
-        only the first one is as short as 4.
+        width)`` of images that come as flat rows.  Of three numbers the last is the
+        channels, unless it is above 4 and the first is not.
 
     max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is as many as make 400 steps.
+        Number of epochs.  "auto" is the number that makes about 400 steps.
 
     batch_size : "auto" or int, default="auto"
         Rows per step.  "auto" is 256, or all rows if there are fewer.  InfoNCE can
@@ -86,12 +86,13 @@ default="normal"
         one-cycle schedule).
 
     weight_decay : float, default=0.5
-        Decoupled weight decay of AdamW: each step shrinks the weights by the learning
-        rate times ``weight_decay``.  A smoother encoder serves classifiers better.
+        Decoupled weight decay of AdamW: each step shrinks the weights of the encoder by
+        the share learning rate times ``weight_decay``.  More decay makes the encoder
+        smoother, which serves classifiers better.
 
     early_stopping : bool, default=False
-        Whether to hold out a part of the training data, stop when the information on
-        it stops rising, and return to the best epoch.
+        True holds out some training rows, stops when their information (see ``score``)
+        no longer rises, and returns to the weights of the best epoch.
 
     validation_fraction : float, default=0.1
         Share of the training data to hold out, if ``early_stopping``.
@@ -100,19 +101,20 @@ default="normal"
         Number of epochs without a rise before training stops, if ``early_stopping``.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the fit before, for ``max_iter``
+        True makes ``fit`` go on from the weights of the fit before, for ``max_iter``
         more epochs; curves are continued.  Inputs are scaled by the new data.
 
     input_scaling : "auto" or tuple of (mean, scale), default="auto"
         Mean and scale to standardise inputs by: numbers, or arrays of one number for
-        each column of a table or channel of images; a scale of 0 ignores the column.
+        each column of a table or channel of images; one with scale 0 is ignored.
         "auto" takes those of the data, and in ``partial_fit`` those of the first call.
 
     device : str, default="auto"
         Device of torch that computes.  "auto" is CUDA if there is any, else the CPU.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, views and noise; an int makes ``fit`` reproducible.
+        Seed of initial weights, batches, views and noise; an int makes ``fit``
+        reproducible.
 
     verbose : bool or int, default=0
         1 shows a progress bar if tqdm or rich is installed, and otherwise prints the
@@ -127,33 +129,38 @@ default="normal"
         Standard deviation of the normal noise, or half-width of the uniform noise, in
         units of the code before that transform, from 1e-6 to 1e6.  More noise leaves
         less detail in the codes.  "auto" gives the channel the capacity
-        ``log(batch_size)``, which is the most that a batch can measure; half of it
-        under normal noise for tables without views or classes.  It is at most 1 for
-        images, and at most 0.2 for uniform noise.
+        ``log(batch_size)``, which is the most that a batch can measure, or half that
+        capacity under normal noise for tables without views or classes.  The chosen
+        scale is at most 1 for images, and at most 0.2 for uniform noise.
 
     objective : {"infonce", "dv", "nwj", "jsd", "smile"}, default="infonce"
-        Lower bound on the mutual information that is maximised: InfoNCE,
-        Donsker-Varadhan, Nguyen-Wainwright-Jordan, Jensen-Shannon or SMILE.
+        What training maximises: a bound on the mutual information between the code of a
+        view and the noisy code of its row (without views, of the same row).  The names
+        stand for InfoNCE, Donsker-Varadhan, Nguyen-Wainwright-Jordan, Jensen-Shannon
+        and SMILE.
 
     agreement_weight : "auto" or float, default="auto"
         Share, from 0 to 1, of the Barber-Agakov bound in the objective; the rest is
-        ``objective``.  It rewards views that agree and not that rows can be told
-        apart.  It needs views or ``supervised``, and ``critic="channel"``.  "auto" is
-        ``16 / n_components``, at least 0.25 and at most 0.95, for images, and 0 for
-        tables.
+        ``objective``.  This bound only rewards that views of a row have similar codes;
+        it does not reward that rows can be told apart.  It needs views or
+        ``supervised``, and ``critic="channel"``.  "auto" is ``16 / n_components``, at
+        least 0.25 and at most 0.95, for images where it can be used, and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
         Weight of a penalty in the objective: the mean Kullback-Leibler divergence, in
-        nats, of random slices of the codes from N(0, 1), plus 1/16 of the divergence
-        of their norms.  "auto" is 0 for tables, and for images grows with
-        ``n_components`` and ``batch_size``: 48, or ``32 * sqrt(n_components) *
-        (batch_size / 512)**3`` if that is more.
+        nats, of random one-dimensional projections ("slices") of the codes from
+        N(0, 1), plus 1/16 of the divergence of the norms of codes from those of
+        N(0, I).  "auto" is 0 for tables.  For images it is the larger one of 48 and
+        ``32 * sqrt(n_components) * (batch_size / 512)**3``, in which ``n_components``
+        counts as 16 to 64 and ``batch_size`` as at most 512; in batches of fewer than
+        256 rows, 48 becomes ``96 * batch_size / 512``.
 
     critic : {"channel", "separable", "bilinear", "concatenated"}, default="channel"
-        How codes and noisy codes are scored.  "channel" is the log density ratio of the
-        noise itself, the best critic there is, with nothing to learn.  "separable"
-        learns two embeddings and takes their inner product, "bilinear" a matrix
-        between the two codes, "concatenated" a perceptron on both.
+        The function that scores a code with a noisy code in the bound.  "channel" is
+        the log density ratio of the noise, the best critic there is; only with views or
+        classes under uniform noise does it learn anything, one number.  "separable"
+        learns two embeddings and takes their inner product, "bilinear" learns a matrix
+        between the two codes, and "concatenated" a perceptron on both.
 
     Attributes
     ----------
@@ -165,13 +172,13 @@ default="normal"
         The most information, in nats, that the channel can carry.
 
     noise_scale_ : float
-        Scale of the noise used.
+        Scale of the noise that was used.
 
     agreement_weight_ : float
-        Share of the Barber-Agakov bound used.
+        Share of the Barber-Agakov bound that was used.
 
     sliced_weight_ : float
-        Weight of the sliced divergence used.
+        Weight of the penalty on slices that was used.
 
     batch_size_ : int
         Number of rows used per step.
@@ -181,19 +188,20 @@ default="normal"
         ``score`` on at most 20 batches.
 
     information_curve_ : list of float of length n_iter_
-        Mean of the bound, in nats, over the batches of each epoch.
+        Estimate of the information, in nats, averaged over the batches of each epoch.
 
     match_curve_ : list of float of length n_iter_
-        Mean, over the batches of each epoch, of the Kullback-Leibler divergence of
-        random slices of the codes from N(0, 1), both smoothed, in nats; 0 is a perfect
-        match.
+        Kullback-Leibler divergence, in nats, of random slices of the codes from
+        N(0, 1), averaged over the batches of each epoch; 0 is a perfect match.  Both
+        distributions are smoothed by normal noise before they are compared.
 
     validation_information_curve_ : list of float
-        Information, in nats, of held-out rows after each epoch.  Only with
-        ``early_stopping``.
+        Information, in nats, of held-out rows after each epoch, estimated like
+        ``score``.  Only with ``early_stopping``.
 
     n_iter_ : int
-        Number of epochs trained; with ``warm_start`` and ``partial_fit``, in all.
+        Number of epochs trained; with ``warm_start`` and ``partial_fit``, those of all
+        calls together.
 
     n_samples_seen_ : int
         Number of rows of ``fit``, and of the calls of ``partial_fit`` since.
@@ -218,15 +226,15 @@ default="normal"
 
     Notes
     -----
-    Inputs are scaled inside, by the training data: tables column by column, with
-    outliers bounded smoothly by 3 standard deviations; images by channel.  Constant
-    columns are ignored.  X is not changed.
+    The estimator standardises inputs itself, by the training data: tables by column,
+    where outliers are bounded smoothly by 3 standard deviations, and images by channel.
+    Constant columns are ignored.  X is not changed.
 
-    After training, the moments of every normalisation are computed again on all
-    training rows without views, and codes are whitened.  In tables with views or
-    classes, the noisy codes are whitened instead, so that directions that the views
-    have nearly erased stay small.  With views or classes, norms that vary more than
-    those of the distribution are then pulled in by a power of them.
+    After training, means and variances of every normalisation are computed again, from
+    all training rows without views, and codes are whitened.  In tables with views, the
+    noisy codes are whitened instead, so that directions that the views have nearly
+    erased stay small.  With views or classes, if the norms of codes vary more than
+    those of N(0, I), they are then raised to a power below 1.
 
     References
     ----------
@@ -318,7 +326,6 @@ default="normal"
         "critic": [NameIn("critics", "CRITICS", "channel")],
     }
 
-    @property
     def _distribution(self):
         return self.output_distribution
 
@@ -336,9 +343,9 @@ default="normal"
             "capacity_": channel.capacity(model.network.n_components),
         }
 
-    def _doubts(self, result):
+    def _doubts(self):
         ceiling, information = self._ceiling(), self.information_
-        is_held = self.sliced_weight_ > 0  # to the distribution, beside the bound
+        is_held = self.sliced_weight_ > 0  # to their distribution by the penalty
         if information > _SATURATED * ceiling < self.capacity_ and not is_held:
             return [
                 f"The information bound, {information:.2f} nats, is at the most that a "

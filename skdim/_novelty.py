@@ -1,12 +1,13 @@
-"""The score of the detector: four parts, each a p-value, and Fisher's sum of them.
+"""The score of the outlier detector: four parts, and Fisher's sum of their p-values.
 
 Each part has a scale of its own.  Among the training rows, each scored as if it had
 been left out, its value becomes a p-value, and the score is the sum of ``-log p`` over
 the parts, by which Fisher's method combines tests (R. A. Fisher, *Statistical Methods
 for Research Workers*, 1925, section 21.1).
 
-What is fitted is arrays and numbers: ``state`` returns them as a dict and ``restored``
-makes the object of them again.
+The higher a score, the more unlike the training rows a row is.  Fitted objects hold
+arrays and numbers only: ``state`` returns these as a dict to be saved, and ``restored``
+makes an object from the dict again.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ __all__ = ["Columns", "Neighbors", "Novelty", "Reconstruction", "Surprise"]
 
 _NOT_TRAINED_ON = -1
 _TINY = 1e-6  # for numbers of variance 1: smaller differences count as none
-_LEAST_VARIANCE = 0.01  # of residuals; directions of less are not told apart
-_LEAST_EXCESS = 0.01  # mean excess beyond the edge, in nats or parts of a distance
+_LEAST_VARIANCE = 0.01  # added to variances of residuals
+_LEAST_EXCESS = 0.01  # smallest mean excess over the 95 % quantile of a part
 _N_NEIGHBORS = 5
 _RIDGE_OF_WEIGHTS = 0.3  # relative to the neighbours' mean square distance
 _RIDGE_OF_MAP = 1e-4  # relative to the features' mean square
@@ -32,18 +33,23 @@ _DECIMALS = 6  # sums of floats round differently in batches of another size
 
 
 class _Plain:
-    """Base of objects whose attributes are arrays and numbers."""
+    """Base of fitted objects whose attributes are arrays and numbers, to be saved so.
 
-    # Scores of the training rows, which are needed in ``fit`` only.
+    Attributes
+    ----------
+    left_out : ndarray of shape (n_rows,)
+        Value of each training row as if it had been left out; needed in ``fit`` only.
+    """
+
     left_out: np.ndarray
 
     def state(self) -> dict[str, Any]:
-        """Return what is fitted as a dict."""
+        """Return a dict of all attributes, to be saved; only ``left_out`` is not in it."""
         return {name: v for name, v in vars(self).items() if name != "left_out"}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> _Plain:
-        """Return the object of this state."""
+        """Return a new object of this class from what ``state`` returned."""
         self = cls.__new__(cls)
         vars(self).update(state)
         return self
@@ -53,12 +59,13 @@ class Neighbors(_Plain):
     """Log-distance of a row from the best mixture of its five nearest training rows.
 
     The weights of the mixture are a ridge regression of the row on its neighbours, a
-    local linear model between a single neighbour and the mean of all.
+    local linear model between a single neighbour and the mean of all.  A call returns
+    the values of new rows, ``left_out`` holds those of the training rows.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_columns)
-        Training rows.
+        Training rows, at least two.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -72,15 +79,18 @@ class Neighbors(_Plain):
     def __call__(
         self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
-        """Return log-distances.
+        """Return the log-distance of each row from a weighted mean of its neighbours.
+
+        The larger it is, the more unusual is the row.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
-        near : ndarray of shape (n_rows, n_neighbors + 1)
-            As ``near`` returns them.
-        own : ndarray of shape (n_rows,)
-            As ``own`` returns them; that training row is left out.
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            Indices of the nearest training rows, from the method ``near``.
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  It is left out.
 
         Returns
         -------
@@ -89,13 +99,35 @@ class Neighbors(_Plain):
         return np.log(self._distances(rows, near, own) + self.floor)
 
     def near(self, rows: np.ndarray) -> np.ndarray:
-        """Return the indices of the nearest training rows, one more than is used."""
+        """Return the indices of the training rows nearest to each row, nearest first.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+
+        Returns
+        -------
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            One more than are used, because a training row finds itself.
+        """
         n_near = self.n_neighbors + 1
         index = NearestNeighbors(n_neighbors=n_near).fit(self.rows)
         return index.kneighbors(rows, return_distance=False)
 
     def own(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Return the index of the training row that equals each row, or -1."""
+        """Return the index of the training row that equals each row, to be left out.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            Indices of the nearest training rows, among which it is looked for.
+
+        Returns
+        -------
+        own : ndarray of int of shape (n_rows,)
+            -1 where no training row is equal.
+        """
         found = np.full(len(rows), _NOT_TRAINED_ON)
         for chunk in self._chunks(rows):
             same = (self.rows[near[chunk]] == rows[chunk, None]).all(2)
@@ -109,6 +141,17 @@ class Neighbors(_Plain):
     def _distances(
         self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
+        """Return the distance of each row from the mixture of its neighbours.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        near : ndarray of int of shape (n_rows, n_neighbors + 1)
+            Indices of the nearest training rows.
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  It is left out, and otherwise the farthest neighbour.
+        """
         left_out = near == own[:, None]
         left_out[~left_out.any(1), -1] = True
         near = near[~left_out].reshape(len(rows), -1)
@@ -118,7 +161,14 @@ class Neighbors(_Plain):
         return np.concatenate(parts)
 
     def _residual(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Return distances of rows from the mixtures of their neighbours."""
+        """Return the distance of each row from the best mixture of given neighbours.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_columns)
+        near : ndarray of shape (n_rows, n_neighbors, n_columns)
+            The neighbours of each row.
+        """
         center = near.mean(1)
         spread, away = near - center[:, None], rows - center
         gram = spread @ spread.mT
@@ -130,17 +180,20 @@ class Neighbors(_Plain):
 
 
 class Reconstruction(_Plain):
-    """Log of the whitened squared residual of a ridge regression of rows on features.
+    """How badly a row can be reconstructed from its features by ridge regression.
 
-    Training rows get the leave-one-out residual, by their leverage (PRESS: Allen,
-    *Technometrics* 16 (1974) 125), whitened by the covariance without them.
+    The value is the log of the squared residual, whitened by the covariance of the
+    residuals of training rows.  Training rows get the leave-one-out residual, by their
+    leverage (PRESS: Allen, *Technometrics* 16 (1974) 125), whitened by the covariance
+    without them.  A call returns the values of new rows, ``left_out`` holds those of
+    the training rows.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_columns)
         Training rows, standardised.
     features : ndarray of shape (n_rows, n_features)
-        Their features.
+        Learned features of these rows.
     """
 
     def __init__(self, rows: np.ndarray, features: np.ndarray) -> None:
@@ -166,16 +219,27 @@ class Reconstruction(_Plain):
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
+            Standardised.
         features : ndarray of shape (n_rows, n_features)
-        own : ndarray of shape (n_rows,)
-            Index of the training row that equals each row, or -1.
+            Learned features of these rows.
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  A row that equals one is treated as that training row.
+
+        Returns
+        -------
+        sizes : ndarray of shape (n_rows,)
         """
         return self._size(self._residuals(rows, features, own), own)
 
     def _residuals(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
-        """Return residuals, leave-one-out residuals for training rows."""
+        """Return the residuals of rows, of shape (n_rows, n_columns).
+
+        Parameters are those of a call.  Rows that equal a training row get the
+        leave-one-out residual.
+        """
         centered = features - self.center
         leverage = np.einsum("ij,ij->i", centered @ self.inverse, centered)
         leverage += 1 / self.n_rows  # of the mean, which is fitted too
@@ -184,7 +248,19 @@ class Reconstruction(_Plain):
         return (rows - self.mean - centered @ self.weights) / kept[:, None]
 
     def _size(self, errors: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Return the log of the squared residuals, whitened."""
+        """Return the log of the whitened squared residual of each row.
+
+        Parameters
+        ----------
+        errors : ndarray of shape (n_rows, n_columns)
+            As ``_residuals`` returns them.
+        own : ndarray of int of shape (n_rows,)
+            As for ``_residuals``; the covariance is taken without the row itself.
+
+        Returns
+        -------
+        sizes : ndarray of shape (n_rows,)
+        """
         along = errors @ self.directions.T
         across = np.maximum((errors**2).sum(1) - (along**2).sum(1), 0)
         size = (along**2 / self.variances).sum(1) + across / _LEAST_VARIANCE
@@ -195,14 +271,17 @@ class Reconstruction(_Plain):
 
 
 class Columns(_Plain):
-    """Sum over columns of ``-log p``, p the two-sided rank among training rows.
+    """How far out the columns of a row are: the sum over columns of ``-log p``.
 
-    As if columns were independent (ECOD: Li et al., arXiv 2201.00382).
+    Here p is the two-sided rank of a number among those of the training rows in its
+    column.  The sum treats columns as independent (ECOD: Li et al., arXiv 2201.00382).
+    A call returns the values of new rows, ``left_out`` holds those of the training
+    rows.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_columns)
-        Training rows, as they are.
+        Training rows, not standardised.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -210,13 +289,14 @@ class Columns(_Plain):
         self.left_out = self(rows, np.arange(len(rows)))
 
     def __call__(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Return the sum for each row, in nats.
+        """Return the sum of ``-log p`` for each row, in nats, of shape (n_rows,).
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
-        own : ndarray of shape (n_rows,)
-            Index of the training row that equals each row, or -1.
+        own : ndarray of int of shape (n_rows,)
+            Index of the training row that equals each row, or -1 where there is
+            none.  It is left out of the ranks.
         """
         itself = (own != _NOT_TRAINED_ON).astype(int)
         n_others = len(self.sorted) - itself
@@ -230,16 +310,17 @@ class Columns(_Plain):
 
 
 class Surprise(_Plain):
-    """``-log p`` of a value, p its upper rank among training values.
+    """How unusual a value is: ``-log p``, with p its upper rank among training values.
 
-    Beyond the 95 % quantile it is a straight line, as for the exponential excesses of
-    most distributions (Pickands, *Annals of Statistics* 3 (1975) 119), because ranks
-    cannot tell how far a value lies beyond the largest.
+    p is about the share of training values that are at least as large.  Beyond the 95 %
+    quantile ``-log p`` is a straight line, as for the exponential excesses of most
+    distributions (Pickands, *Annals of Statistics* 3 (1975) 119), because ranks cannot
+    tell how far a value lies beyond the largest.
 
     Parameters
     ----------
     values : ndarray of shape (n_rows,)
-        Of the training rows, each left out.
+        One part of the score for the training rows, each as if it had been left out.
     """
 
     def __init__(self, values: np.ndarray) -> None:
@@ -253,7 +334,7 @@ class Surprise(_Plain):
         self.excess = float(max(excess, _LEAST_EXCESS))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return ``-log p`` of each value, from 0 up, in nats."""
+        """Return ``-log p`` of each of these values, above 0 and in nats."""
         values = values.round(_DECIMALS)
         inside = np.interp(np.minimum(values, self.edge), self.points, self.levels)
         return inside + np.maximum(values - self.edge, 0) / self.excess
@@ -270,16 +351,20 @@ _PARTS = {
 class Novelty:
     """How unlike the training rows a row is: the sum of ``-log p`` over four parts.
 
+    The parts are ``Neighbors`` of rows, ``Neighbors`` of features, ``Reconstruction``
+    and, in tables, ``Columns``.  A call returns the scores of new rows.
+
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_columns)
         Training rows, flattened.
     standardized : ndarray of shape (n_rows, n_columns)
-        The same, standardised.
+        The same rows, standardised.
     features : ndarray of shape (n_rows, n_features)
-        What a model learned of them.
+        What a model learned of these rows.
     has_columns : bool
-        Whether single columns count.  They do in tables; single pixels say little.
+        True to count single columns, as in tables; False for images, whose single
+        pixels say little.
 
     Attributes
     ----------
@@ -306,7 +391,10 @@ class Novelty:
         self.left_out = self._sum(self._surprising(left_out))
 
     def state(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return what is fitted as dicts of arrays and numbers."""
+        """Return what is fitted, to be saved: dicts of arrays and numbers.
+
+        They are nested: "parts" or "surprises", then the part, then the attribute.
+        """
         both = {"parts": self.parts, "surprises": self.surprises}
         return {
             kind: {name: one.state() for name, one in ones.items()}
@@ -315,7 +403,7 @@ class Novelty:
 
     @classmethod
     def restored(cls, state: dict[str, dict[str, dict[str, Any]]]) -> Novelty:
-        """Return the object of this state."""
+        """Return a Novelty from what ``state`` returned; it has no ``left_out``."""
         self = cls.__new__(cls)
         self.parts = {n: _PARTS[n].restored(s) for n, s in state["parts"].items()}
         self.surprises = {
@@ -326,9 +414,26 @@ class Novelty:
     def each(
         self, rows: np.ndarray, standardized: np.ndarray, features: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Return ``-log p`` of each row by each part, in nats.
+        """Return how unusual each row is by each part of the score, as ``-log p``.
 
-        Rows that equal a training row are scored as if that one had been left out.
+        ``p`` is the share of training rows that are at least as unusual.  A row that
+        equals a training row is scored as if that training row had not been there.
+
+        Parameters
+        ----------
+        rows, standardized : ndarray of shape (n_rows, n_columns)
+            Rows, flattened; and the same standardised.
+        features : ndarray of shape (n_rows, n_features)
+            The layer below the code that the fitted encoder returns for these rows.
+
+        Returns
+        -------
+        surprises : dict of str to ndarray of shape (n_rows,)
+            In nats.  "rows": by the distance of the standardised row from a weighted
+            mean of its nearest training rows; "features": the same among features;
+            "reconstruction": by the residual of predicting the row from its features;
+            "columns", in tables only: by how extreme its values rank within their columns,
+            summed over columns.
         """
         near = self.parts["rows"].near(standardized)
         own = self.parts["rows"].own(standardized, near)
@@ -344,12 +449,27 @@ class Novelty:
     def __call__(
         self, rows: np.ndarray, standardized: np.ndarray, features: np.ndarray
     ) -> np.ndarray:
-        """Return the score of each row, in nats."""
+        """Return how unlike the training rows each row is: the sum over parts, in nats.
+
+        Parameters
+        ----------
+        rows, standardized : ndarray of shape (n_rows, n_columns)
+            Rows, flattened; and the same standardised.
+        features : ndarray of shape (n_rows, n_features)
+            What a model learned of them.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_rows,)
+            At least 0; the higher, the more unlike.
+        """
         return self._sum(self.each(rows, standardized, features))
 
     def _surprising(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return ``-log p`` of each value of each part of the score, by part."""
         return {name: self.surprises[name](value) for name, value in values.items()}
 
     @staticmethod
     def _sum(parts: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the sum of the arrays in a dict, rounded to 6 decimals."""
         return sum(parts.values()).round(_DECIMALS)

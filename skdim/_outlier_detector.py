@@ -1,4 +1,4 @@
-"""Outlier detection on a learned model, with p-values that hold on unseen data."""
+"""Outlier detection on a learned model, with p-values that are valid on unseen data."""
 
 import math
 from numbers import Real
@@ -19,7 +19,7 @@ from ._validation import check_rows, native
 __all__ = ["InfoMaxOutlierDetector", "default_estimator"]
 
 _FEWEST_ROWS = 4
-_STEPS = 200  # half of what codes need to follow their distribution, and as good here
+_STEPS = 200  # half as many as codes need to match their distribution; as good here
 
 
 class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
@@ -27,9 +27,9 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
 
     The score of a row has four parts: its distance from a mixture of its nearest
     training rows; the same among features that a `NoiseInjectedDIM` learned; the
-    residual of reconstructing the row from these features; and how far out its columns
-    are, one by one.  `p_values` turns the score into the probability that a row like
-    the training rows would score as high.
+    residual of reconstructing the row from these features; and, in tables only, how far
+    out each of its columns is.  `p_values` turns the score into the probability that a
+    row like the training rows would look as unusual.
 
     Parameters
     ----------
@@ -48,24 +48,23 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
         is trained on the others, of which there are at least 3.  The more rows are
         held out, the closer is the rate of flagged rows to the chosen one, and the
         smaller are the p-values that are possible; the fewer, the more outliers are
-        found.  0 does without `p_values` and takes less time.
+        found.  0 holds out no rows: fitting takes less time, and `p_values` raises.
     support_fraction : float, default=None
         Share of the training rows, in [0.5, 1], that the detector is fitted on: those
         whose columns are least far out.  Set it if some training rows are outliers.
-        None fits on all rows.  p-values are then ranks among held-out rows of both
-        kinds, and are too high rather than too low if the outliers among these score
-        as such.
+        None fits on all rows.  The held-out rows of `p_values` may contain outliers
+        too; if these score as outliers, p-values are too high rather than too low.
     random_state : int, RandomState instance or None, default=None
         Seed of the split, and of the estimator if it has none.
 
     Attributes
     ----------
     estimator_ : NoiseInjectedDIM or DeepInfoMax
-        Fitted on all rows (of the support).
+        Fitted on the rows that ``support_`` marks.
     offset_ : float
         ``decision_function`` is ``score_samples`` minus this.
-    support_ : ndarray of shape (n_samples,)
-        Whether a row is among those that the detector was fitted on.
+    support_ : ndarray of bool of shape (n_samples,)
+        True for rows that the detector was fitted on.
     n_features_in_ : int
         Number of columns, or of pixels times channels.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -127,7 +126,7 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
 
     @fit_context
     def fit(self, X, y=None):
-        """Learn what the rows of X are like.
+        """Learn what the rows of X are like, so that unlike rows can be detected.
 
         Parameters
         ----------
@@ -145,7 +144,7 @@ channels)
         Raises
         ------
         ValueError
-            If X or a parameter is not as described.
+            If X or a parameter is not as described, or training diverges.
         TypeError
             If ``estimator`` is of another type, or X holds objects that are no numbers.
         """
@@ -155,6 +154,7 @@ channels)
         return self
 
     def _fit(self, X):
+        """Fit on X and set the fitted attributes; parameters are checked already."""
         rows = self._rows(X, reset=True)
         rng = check_random_state(self.random_state)
         estimator = self.estimator
@@ -173,6 +173,7 @@ channels)
         self._state = {"novelty": fitted["novelty"], "calibration": calibration}
 
     def _check_estimator(self):
+        """Raise TypeError or ValueError if the "estimator" parameter cannot be used."""
         estimator = self.estimator
         if estimator is None:
             return
@@ -191,9 +192,27 @@ channels)
             )
 
     def _calibrated(self, estimator, rows, rng):
-        """Return a detector fitted on some rows, and the sorted scores of the others.
+        """Fit the second detector on some rows and score the others, for ``p_values``.
 
-        The dict of ``_fitted``, with "held_out" of shape (n_held_out,).
+        Parameters
+        ----------
+        estimator : NoiseInjectedDIM or DeepInfoMax
+            Learns the features; it is cloned.
+        rows : ndarray of shape (n_rows, ...)
+            All training rows.
+        rng : numpy.random.RandomState
+            Source of the split and of the seed.
+
+        Returns
+        -------
+        calibration : dict
+            That of ``_fitted``, with "held_out": the scores of the held-out rows by
+            ``_surprise``, sorted, of shape (n_held_out,).
+
+        Raises
+        ------
+        ValueError
+            If the detector cannot be fitted on the rows that are not held out.
         """
         order = rng.permutation(len(rows))
         n_held = max(1, round(self.calibration_size * len(rows)))
@@ -210,9 +229,23 @@ channels)
         return fitted | {"held_out": np.sort(_surprise(fitted, rows[order[:n_held]]))}
 
     def _fitted(self, estimator, rows, rng):
-        """Return a detector fitted on rows, and its score.
+        """Fit a detector on these rows: first the estimator, then the score.
 
-        A dict of the fitted "estimator" and the state of its "novelty".
+        Parameters
+        ----------
+        estimator : NoiseInjectedDIM or DeepInfoMax
+            Learns the features; it is cloned.
+        rows : ndarray of shape (n_rows, ...)
+            Training rows.
+        rng : numpy.random.RandomState
+            Source of the seed of an estimator that has none.
+
+        Returns
+        -------
+        fitted : dict
+            The fitted "estimator", and under "novelty" the state of the ``Novelty``.
+        novelty : Novelty
+            Holds the scores of the training rows too, as ``left_out``.
         """
         estimator = clone(estimator)
         seed = int(rng.randint(2**31 - 1))
@@ -224,10 +257,12 @@ channels)
         return {"estimator": estimator, "novelty": novelty.state()}, novelty
 
     def _support(self, rows):
-        """Return a mask of the rows to fit on.
+        """Return a mask of the rows to fit on, bool of shape (n_rows,).
 
-        Columns are ranked one by one: outliers that are near each other hide in
-        distances to neighbours, but not in the order of a column.
+        It leaves out the rows whose columns are farthest out, as many as
+        ``support_fraction`` asks; with None it is True for all ``rows``.  Columns are
+        ranked one by one, because outliers that are near each other hide in distances
+        to neighbours, but not in the order of a column.
         """
         support = np.ones(len(rows), dtype=bool)
         if self.support_fraction is not None:
@@ -249,6 +284,7 @@ channels)
         -------
         scores : ndarray of shape (n_samples,)
             Minus the sum of ``-log p`` over the parts of the score, in nats; at most 0.
+            Here p is about the share of training rows for which that part is as high.
         """
         check_is_fitted(self)
         fitted = {"estimator": self.estimator_, "novelty": self._state["novelty"]}
@@ -278,7 +314,7 @@ channels)
 
         Returns
         -------
-        labels : ndarray of shape (n_samples,)
+        labels : ndarray of int of shape (n_samples,)
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
@@ -317,13 +353,23 @@ channels)
         return (1 + n_higher) / (1 + len(held_out))
 
     def _rows(self, X, reset=False):
-        """Return checked rows, all in memory: neighbours are looked for in them."""
+        """Return X checked and in memory, as a NumPy array to search neighbours in.
+
+        Parameters
+        ----------
+        X : array-like
+            As the user gave it.
+        reset : bool
+            True in ``fit``: at least 4 rows are needed, and ``n_features_in_`` is set.
+            False compares X with what was fitted.
+        """
         X, _ = native(X)
         fewest = _FEWEST_ROWS if reset else 1
         return np.asarray(check_rows(self, X, reset=reset, min_samples=fewest)[0][:])
 
     @property
     def _fitted_row_shape(self):
+        """Shape of one row as the user gave it to ``fit``."""
         return self.estimator_._fitted_row_shape
 
     def __sklearn_is_fitted__(self):
@@ -331,10 +377,18 @@ channels)
 
 
 def default_estimator(rows, steps=_STEPS):
-    """Return the estimator to use for these rows if none is given.
+    """Return a new NoiseInjectedDIM for these rows, where the user passes no estimator.
 
-    The second detector is fitted for as many epochs, which are fewer steps of fewer
-    rows, and finds as many outliers within a point.
+    The detector clones it for the second, smaller fit too.  That one has as many epochs
+    but fewer steps, because it has fewer rows; it finds as many outliers within one
+    percentage point.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, ...)
+        Training rows.
+    steps : int, default=200
+        Number of training steps, rounded up to whole epochs.
     """
     n_components = min(16, math.prod(rows.shape[1:]))
     steps_per_epoch = max(1, len(rows) // BATCH_SIZE)
@@ -342,16 +396,39 @@ def default_estimator(rows, steps=_STEPS):
 
 
 def _surprise(fitted, rows):
-    """Return the score of each row, in nats, by what ``_fitted`` returned."""
+    """Return how unlike the training rows each row is: minus the score, in nats.
+
+    Parameters
+    ----------
+    fitted : dict
+        As ``InfoMaxOutlierDetector._fitted`` returns it.
+    rows : ndarray of shape (n_rows, ...)
+
+    Returns
+    -------
+    surprise : ndarray of shape (n_rows,)
+        At least 0.
+    """
     novelty = Novelty.restored(fitted["novelty"])
     return novelty(*_inputs(fitted["estimator"], rows))
 
 
 def _inputs(estimator, rows):
-    """Return what `Novelty` takes: flat rows, the same standardised, and features.
+    """Return the three arrays that ``Novelty`` takes, for these rows.
 
-    Features are rounded to single precision, because sums in batches of another size
-    round differently.
+    Parameters
+    ----------
+    estimator : NoiseInjectedDIM or DeepInfoMax
+        Fitted.
+    rows : ndarray of shape (n_rows, ...)
+
+    Returns
+    -------
+    rows, standardized : ndarray of shape (n_rows, n_columns)
+        The rows, flattened; and the same standardised by the training data.
+    features : ndarray of shape (n_rows, n_features)
+        What the estimator learned.  They are rounded to single precision, because sums
+        in batches of another size round differently.
     """
     rows = rows.astype(np.float64)
     standardized, features = estimator._representation(rows)
@@ -359,4 +436,5 @@ def _inputs(estimator, rows):
 
 
 def _flat(rows):
+    """Return rows of any shape as a float64 array of shape (n_rows, n_columns)."""
     return rows.reshape(len(rows), -1).astype(np.float64)

@@ -1,7 +1,8 @@
-"""Parameters and the shape of the data become a configuration: pure functions.
+"""Pure functions from parameters and the shape of the data to a configuration.
 
 Every "auto" is decided here, and parameters that do not go together are refused.
 ``params`` is always the dict that ``get_params(deep=False)`` of an estimator returns.
+The results, such as ``ModelSpec``, are the dataclasses of ``_core.config``.
 """
 
 import math
@@ -26,27 +27,34 @@ __all__ = [
 
 # Found by measurement: docs/defaults.md.
 BATCH_SIZE = 256
-STEPS = 400
+STEPS = 400  # of training, by max_iter="auto"
 _WIDEST_NOISE_OF_IMAGES = 1.0
-_N_NOISE_DRAWS_BESIDE_CONV = 4  # a small part of a step's time there
+_N_NOISE_DRAWS_BESIDE_CONV = 4  # takes little of a step's time there
 
 
 def full_batch_size(params):
-    """Return the rows per step where there are enough of them."""
+    """Return the number of rows per training step that ``params`` ask for.
+
+    Where there are fewer rows, the caller takes as many as there are.
+    """
     return BATCH_SIZE if params["batch_size"] == "auto" else int(params["batch_size"])
 
 
 def training(params, model, n_rows, batch_size, seed):
-    """Return the configuration of one run of training.
+    """Return the configuration of one run of training, for ``fit`` or ``partial_fit``.
 
     Parameters
     ----------
     params : dict
+        Parameters of the estimator.
     model : ModelSpec
+        What to train.
     n_rows : int
-        Number of training rows.
+        Number of training rows, by which ``max_iter="auto"`` chooses the epochs.
     batch_size : int
+        Rows per step.
     seed : int
+        Seed of all random draws of this run.
 
     Returns
     -------
@@ -55,7 +63,8 @@ def training(params, model, n_rows, batch_size, seed):
     Raises
     ------
     ValueError
-        If parameters do not go together.
+        If the learning rate is too high for the weight decay, "input_scaling" is
+        invalid, or torch cannot use the device.
     """
     _check_decay(params)
     max_iter = params["max_iter"]
@@ -75,18 +84,21 @@ def training(params, model, n_rows, batch_size, seed):
 
 
 def noise_injected(params, input_shape, batch_size):
-    """Return the model of ``NoiseInjectedDIM``.
+    """Return the specification of the model of a ``NoiseInjectedDIM``.
 
     Parameters
     ----------
     params : dict
+        Parameters of the estimator.
     input_shape : tuple of int
         Shape of one row: (n_features,), or (channels, height, width).
     batch_size : int
+        Rows per step, by which "auto" chooses ``noise_scale`` and ``sliced_weight``.
 
     Returns
     -------
     model : ModelSpec
+        With every "auto" replaced by a value.
 
     Raises
     ------
@@ -97,14 +109,15 @@ def noise_injected(params, input_shape, batch_size):
     network, pairs = _network(params, input_shape), _pairs(params, input_shape)
     noise_scale = _noise_scale(params, batch_size, network.is_image, pairs.has_pairs)
     channel = _core.channels.CHANNELS[params["noise_distribution"]](noise_scale)
-    # Of tables with pairs, only what the receiver sees is whitened: directions that the
-    # views have nearly erased stay small.
-    of_noisy_code = pairs.has_pairs and not network.is_image
+    # Of tables with views, only the noisy code is whitened: directions that the views
+    # have nearly erased stay small (docs/defaults.md).
+    of_noisy_code = pairs.has_views and not network.is_image
     model = _core.config.ModelSpec(
         network=replace(
             network,
             shrinkage=channel.noise_share if of_noisy_code else None,
-            # Without pairs, norms of training rows say too little of those of others.
+            # Without pairs, the norms of training codes say too little about those of
+            # held-out rows.
             shrinks_norms=pairs.has_pairs,
         ),
         pairs=pairs,
@@ -121,7 +134,25 @@ def noise_injected(params, input_shape, batch_size):
 
 
 def deep_infomax(params, input_shape):
-    """Return the model of ``DeepInfoMax``; parameters as of ``noise_injected``."""
+    """Return the specification of the model of a ``DeepInfoMax``.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of the estimator.
+    input_shape : tuple of int
+        Shape of one row: (n_features,), or (channels, height, width).
+
+    Returns
+    -------
+    model : ModelSpec
+        With every "auto" replaced by a value.
+
+    Raises
+    ------
+    ValueError
+        If parameters do not fit the data or each other.
+    """
     network = _network(params, input_shape)
     if not (params["global_weight"] or params["local_weight"]):
         raise ValueError(
@@ -141,11 +172,29 @@ def deep_infomax(params, input_shape):
 
 
 def _noise_scale(params, batch_size, is_image, has_pairs):
-    """Return the scale of the noise.
+    """Return the scale of the noise: the parameter, or for "auto" a value by its rule.
 
-    "auto" gives the channel the capacity ln(batch_size), or half of it for tables
-    without pairs under normal noise: there every detail of a row tells it from others,
-    and wider noise keeps only those that carry over to held-out rows.
+    "auto" gives the noisy channel the capacity ln(batch_size) nats, or half of it for
+    tables without pairs under normal noise: there every detail of a row tells it from
+    others, and wider noise keeps only those that carry over to held-out rows.  The
+    scale is then limited to 1 for images, and by ``widest_noise`` of the channel.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of a ``NoiseInjectedDIM``.
+    batch_size : int
+        Rows per step.
+    is_image : bool
+        True if rows are images, False if they are rows of a table.
+    has_pairs : bool
+        True if codes are compared with those of views or of rows of the same class.
+
+    Returns
+    -------
+    noise_scale : float
+        Standard deviation of normal noise or half-width of uniform noise, in the units
+        of the code.
     """
     if params["noise_scale"] != "auto":
         return float(params["noise_scale"])
@@ -158,10 +207,19 @@ def _noise_scale(params, batch_size, is_image, has_pairs):
 
 
 def _agreement_weight(params, is_image, has_pairs):
-    """Return the share of the Barber-Agakov bound.
+    """Return the share, from 0 to 1, of the Barber-Agakov bound in the objective.
 
-    "auto" is 16 / n_components, from 0.25 to 0.95, for images with pairs and
-    ``critic="channel"``; otherwise 0.
+    It is the parameter or, for "auto", 16 / n_components limited to 0.25 to 0.95 for
+    images with pairs and ``critic="channel"``, and 0 otherwise.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of a ``NoiseInjectedDIM``.
+    is_image : bool
+        True if rows are images, False if they are rows of a table.
+    has_pairs : bool
+        True if codes are compared with those of views or of rows of the same class.
     """
     if params["agreement_weight"] != "auto":
         return float(params["agreement_weight"])
@@ -171,12 +229,21 @@ def _agreement_weight(params, is_image, has_pairs):
 
 
 def _sliced_weight(params, is_image, batch_size):
-    """Return the weight of the sliced divergence.
+    """Return the weight of the sliced Kullback-Leibler divergence in the objective.
 
-    "auto" is 0 for tables.  For images of d components in batches of B rows it is
-    ``32 sqrt(d) min(1, B / 512)^3``, with d from 16 to 64, but at least 48 (or 96
-    B / 512 in batches of fewer than 256 rows): the smaller the batch, the more of the
-    divergence is chance.
+    It is the parameter, or by "auto" 0 for tables.  For images of d components, taken
+    as at least 16 and at most 64, and batches of B rows, "auto" is the larger one of
+    ``32 sqrt(d) min(1, B / 512)^3`` and 48 (or 96 B / 512 if B is below 256).  It grows
+    with B because in a small batch much of the divergence is chance.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of a ``NoiseInjectedDIM``.
+    is_image : bool
+        True if rows are images, False if they are rows of a table.
+    batch_size : int
+        Rows per step, B.
     """
     if params["sliced_weight"] != "auto":
         return float(params["sliced_weight"])
@@ -188,12 +255,20 @@ def _sliced_weight(params, is_image, batch_size):
 
 
 def _n_components_for_weights(params):
-    """Return the number of components that weights for images follow: 16 to 64."""
+    """Return ``n_components`` limited to 16 to 64, for the "auto" weights of images."""
     return min(max(params["n_components"], 16), 64)
 
 
 def _check_agreement(model):
-    """Raise ValueError if agreement of views has weight and cannot be measured."""
+    """Raise ValueError if ``agreement_weight`` is above 0 where it has no meaning.
+
+    It is the weight of a Barber-Agakov bound on the information, which needs pairs of
+    different rows or views, and ``critic="channel"``.
+
+    Parameters
+    ----------
+    model : ModelSpec
+    """
     if not model.agreement_weight:
         return
     if not model.pairs.has_pairs:
@@ -209,7 +284,10 @@ def _check_agreement(model):
 
 
 def _check_decay(params):
-    """Raise ValueError if one step would shrink the weights to less than nothing."""
+    """Raise ValueError if a training step would turn the sign of the network's weights.
+
+    Weight decay multiplies them by ``1 - learning_rate_init * weight_decay``.
+    """
     rate, decay = params["learning_rate_init"], params["weight_decay"]
     if float(rate) * float(decay) <= 1:
         return
@@ -222,7 +300,25 @@ def _check_decay(params):
 
 
 def _scaling(input_scaling, n):
-    """Return mean and scale of n columns or channels, or None for those of the data."""
+    """Return the mean and scale that the user sets for inputs, or None for "auto".
+
+    Parameters
+    ----------
+    input_scaling : "auto" or tuple of (mean, scale)
+        The parameter; each is a number or an array of n numbers.
+    n : int
+        Number of columns of a table, or of channels of images.
+
+    Returns
+    -------
+    scaling : tuple of (mean, scale) or None
+        Two arrays of shape (n,).  None says that they are those of the data.
+
+    Raises
+    ------
+    ValueError
+        If the parameter has another form, or holds numbers that cannot scale.
+    """
     if isinstance(input_scaling, str):
         return None
     try:
@@ -246,7 +342,24 @@ def _scaling(input_scaling, n):
 
 
 def _pairs(params, input_shape):
-    """Return how pairs are made of rows of this shape."""
+    """Return how the two rows of a pair are made, as the parameters ask.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of an estimator; "views" and "supervised" are used.
+    input_shape : tuple of int
+        Shape of one row: (n_features,), or (channels, height, width).
+
+    Returns
+    -------
+    pairs : PairSpec
+
+    Raises
+    ------
+    ValueError
+        If an augmentation is not for such rows, or a value of ``Views`` is invalid.
+    """
     views = params["views"]
     if not isinstance(views, Views):
         views = Views(views)
@@ -258,7 +371,7 @@ def _pairs(params, input_shape):
     if steps is None or isinstance(steps, str) or callable(steps):
         steps = [] if steps is None else [steps]
     for step in steps:
-        if not callable(step):
+        if not callable(step) or isinstance(step, type):
             _check_augmentation(step, views.strength, is_image)
     strength = views.strength
     return _core.config.PairSpec(
@@ -272,6 +385,10 @@ def _pairs(params, input_shape):
 
 
 def _default_augmentations(input_shape):
+    """Return the names of the augmentations that "auto" stands for.
+
+    ``input_shape`` is (n_features,) or (channels, height, width).
+    """
     if len(input_shape) == 1:
         return ["neighbors"]
     by_channels = {1: ["affine"], 3: ["crop", "flip", "color"]}
@@ -280,7 +397,17 @@ def _default_augmentations(input_shape):
 
 
 def _check_augmentation(step, strength, is_image):
-    """Raise ValueError if a named augmentation is not for such data, or too strong."""
+    """Raise ValueError if an augmentation is not for such data, or is too strong.
+
+    Parameters
+    ----------
+    step : str
+        Name of the augmentation.
+    strength : "auto" or float
+        That of ``Views``.
+    is_image : bool
+        True if rows are images, False if they are rows of a table.
+    """
     kinds = _core.augmentations.AUGMENTATIONS
     fitting = sorted(n for n, kind in kinds.items() if kind.for_images == is_image)
     if step not in fitting:
@@ -296,7 +423,26 @@ def _check_augmentation(step, strength, is_image):
 
 
 def _network(params, input_shape):
-    """Return the network, its normalisation aside."""
+    """Return the encoder and output layer that the parameters ask for.
+
+    Parameters
+    ----------
+    params : dict
+        Parameters of an estimator.
+    input_shape : tuple of int
+        Shape of one row: (n_features,), or (channels, height, width).
+
+    Returns
+    -------
+    network : NetworkSpec
+        Its fields that say how codes are normalised are at their defaults.
+
+    Raises
+    ------
+    ValueError
+        If the encoder does not fit the rows or the output layer, or layer sizes are
+        invalid.
+    """
     is_image, encoder = len(input_shape) > 1, params["encoder"]
     if isinstance(encoder, str) and encoder == "auto":
         encoder = "conv" if is_image else "mlp"
@@ -322,7 +468,15 @@ def _network(params, input_shape):
 
 
 def _sizes(asked, encoder):
-    """Return the widths of the hidden layers of a built-in encoder."""
+    """Return the widths of the hidden layers of a built-in encoder, a tuple of int.
+
+    Parameters
+    ----------
+    asked : "auto", int or array-like of int
+        The "hidden_layer_sizes" parameter; ValueError if it is anything else.
+    encoder : str
+        Name of the encoder, by which "auto" chooses.
+    """
     if isinstance(asked, str):
         return _core.encoders.SIZES.get(encoder, ())
     sizes = tuple(np.atleast_1d(np.asarray(asked, dtype=object)).tolist())
@@ -335,13 +489,26 @@ def _sizes(asked, encoder):
 
 
 def with_encoder(model, encoder):
-    """Return a model with this encoder, if that is a user's."""
+    """Return a model whose encoder is replaced, if the new one is a user's module.
+
+    So training goes on with the fitted module and not with the one in the parameters.
+
+    Parameters
+    ----------
+    model : ModelSpec
+    encoder : str or nn.Module
+        Encoder of the fitted model.  A name leaves the model as it is.
+
+    Returns
+    -------
+    model : ModelSpec
+    """
     if isinstance(encoder, str):
         return model
     return replace(model, network=replace(model.network, encoder=encoder))
 
 
-# Fields of the configuration, by the parameter that sets them where the name differs.
+# Parameter that sets a field of the configuration, for fields of another name.
 _PARAMETERS = {
     "sizes": "hidden_layer_sizes",
     "augmentations": "views",
@@ -352,22 +519,25 @@ _PARAMETERS = {
     "by_class": "supervised",
     "bound": "objective",
 }
-# Fields that follow from others.
+# Fields that no parameter sets: they follow from other fields.
 _DERIVED = {"shrinks_norms", "n_noise_draws", "shrinkage", "normalizes"}
 
 
 def differences(asked, fitted, names=()):
-    """Return the names of the parameters by which two models differ, sorted.
+    """Return the names of parameters in which two models differ, for an error message.
 
     Parameters
     ----------
     asked, fitted : ModelSpec
+        The model that the parameters ask for now, and the fitted one.
     names : dict of str to str
-        Names of parameters by field, beside those that all estimators share.
+        For fields that the estimator's parameters name otherwise: field to parameter,
+        in addition to the names that hold for all estimators.
 
     Returns
     -------
     names : list of str
+        Sorted; empty if the models are the same.
     """
     names = _PARAMETERS | dict(names)
     different = _differing(asked, fitted) - {"network", "pairs"}
@@ -377,7 +547,10 @@ def differences(asked, fitted, names=()):
 
 
 def _differing(one, other):
-    """Return the fields in which two of a dataclass differ by more than rounding."""
+    """Return the set of names of the fields in which two dataclass instances differ.
+
+    ``one`` and ``other`` are of one class.  Floats that differ by rounding are equal.
+    """
     pairs = (
         (f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one)
     )

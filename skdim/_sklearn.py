@@ -1,7 +1,7 @@
-"""The one door to scikit-learn's private and new names, and what adapts to it.
+"""All that skdim uses of scikit-learn's private or recent names, in one module.
 
-Constraints of parameters, callbacks, array namespaces, and the version stamp of saved
-estimators.
+These are constraints of parameters, callbacks and array namespaces.  The stamp that
+saved estimators bear is here too.
 """
 
 import sys
@@ -27,7 +27,7 @@ except ImportError:  # before scikit-learn 1.9
     HAS_CALLBACKS = False
 
     class CallbackSupportMixin:
-        """Stands in where scikit-learn has no callbacks."""
+        """Empty base class, for versions of scikit-learn that have no callbacks."""
 
 
 __all__ = [
@@ -46,15 +46,19 @@ __all__ = [
     "weight",
 ]
 
-# Attributes that callbacks need to be torn down, whatever becomes of the fit.
+# Attributes of an estimator that scikit-learn needs to tear callbacks down, also if the
+# fit fails.
 CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
-_LARGEST = sys.float_info.max  # a larger int is no float
+_LARGEST = sys.float_info.max  # a larger int cannot become a float
 
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
 
 class StrOptions(_param_validation.StrOptions):
-    """Strings to choose from, which errors list in the same order in every process."""
+    """Constraint of a parameter to one of some strings.
+
+    Error messages list the strings sorted, so that they are equal in every process.
+    """
 
     def __str__(self):
         options = ", ".join(map(repr, sorted(self.options)))
@@ -62,36 +66,44 @@ class StrOptions(_param_validation.StrOptions):
 
 
 class NameIn(StrOptions):
-    """A name in a registry of the core, or one of some further words.
+    """Constraint of a parameter to the keys of a dict in ``_core`` or to other words.
 
-    The registry is read when a parameter is checked: it imports torch, and entries may
-    be added to it at any time.
+    The dict is looked up only when a parameter is checked, because that imports torch
+    and because keys may be added to the dict at any time.
 
     Parameters
     ----------
-    module, registry : str
-        A dict of that name in that module of ``_core``.
+    module : str
+        Name of a module of ``_core``, such as "bounds".
+    registry : str
+        Name of a dict in that module, such as "BOUNDS".
     *words : str
+        Further strings that are allowed, such as "auto".
     """
 
     def __init__(self, module, registry, *words):
-        # Not the base class's, which would ask for the names, and import torch.
-        self.type, self.deprecated, self.hidden = str, set(), False
+        # Not that of Options, which would look the dict up and import torch.
+        super(_param_validation.Options, self).__init__()
+        self.type, self.deprecated = str, set()
         self._module, self._registry, self._words = module, registry, set(words)
 
     @property
     def options(self):
-        """All names that are allowed now."""
+        """Set of all strings that are allowed now."""
         return self._words | set(getattr(getattr(_core, self._module), self._registry))
 
 
 def weight():
-    """Return the constraint of weights: finite numbers from 0."""
+    """Return the constraint of a parameter to finite numbers of at least 0."""
     return Interval(Real, 0, _LARGEST, closed="both")
 
 
 def namespace(X):
-    """Return the array namespace of X and its name; None twice without dispatch."""
+    """Return the array API namespace of X and its short name, such as "torch".
+
+    It tells in which library results are to be returned.  Both are None if
+    scikit-learn's ``array_api_dispatch`` is off, or if X is read by batches.
+    """
     if not get_config()["array_api_dispatch"] or is_lazy(X):
         return None, None
     xp, _ = _array_api.get_namespace(X)
@@ -99,22 +111,26 @@ def namespace(X):
 
 
 def to_numpy(X, xp):
-    """Return an array of another namespace as a NumPy array."""
+    """Return X, an array of the array API namespace ``xp``, as a NumPy array."""
     return _array_api._convert_to_numpy(X, xp)
 
 
 class CallbackWatcher(Watcher):
-    """Tell the callbacks of scikit-learn 1.9 of every epoch: each is a task of the fit.
+    """Tell the callbacks of scikit-learn 1.9 when an epoch begins and when it ends.
+
+    For callbacks, the fit is a task and each of its epochs is a task within it.
 
     Parameters
     ----------
     estimator : estimator with ``CallbackSupportMixin``
+        The one that is fitted.
     X, y : array-like
-        As given to ``fit``.
+        As the user gave them to ``fit``; callbacks may ask for them.
     n_epochs : int
-        The most there can be.
+        Largest number of epochs.
     attributes : callable
-        Returns the fitted attributes for a result of training.
+        ``attributes(result)`` returns the fitted attributes, a dict by name, for a
+        result of training.  Callbacks that need a fitted estimator get it from these.
     """
 
     def __init__(self, estimator, X, y, n_epochs, attributes):
@@ -125,30 +141,45 @@ class CallbackWatcher(Watcher):
         self._epoch = None
 
     def epoch_begins(self):
-        """Begin the task of an epoch."""
+        """Tell callbacks that an epoch begins."""
         self._epoch = self._fit.subcontext(task_name="epoch")
         self._epoch.call_on_fit_task_begin(**self._told)
 
     def epoch_ends(self, result, snapshot):
-        """End the task of an epoch; return whether a callback asks to stop."""
+        """Tell callbacks that an epoch has ended, and return True if one asks to stop.
+
+        Parameters
+        ----------
+        result : object
+            Not used.
+        snapshot : callable
+            ``snapshot()`` returns the result that training would have if it ended here.
+        """
         return self._epoch.call_on_fit_task_end(
             **self._told,
             reconstruction_attributes=lambda: self._attributes(snapshot()),
         )
 
     def close(self):
-        """End the task of the fit."""
+        """Tell callbacks that the fit has ended."""
         self._fit.call_on_fit_task_end(**self._told)
 
 
 class Stamped:
-    """An estimator whose saved state names the version of skdim that saved it."""
+    """Mixin that saves skdim's version with an estimator and compares it on loading."""
 
     def __getstate__(self):
         return super().__getstate__() | {"_skdim_version": __version__}
 
     def __setstate__(self, state):
-        """Restore a saved state; warn if another version saved it.
+        """Restore a saved state, and warn if another version of skdim saved it.
+
+        The warning is scikit-learn's InconsistentVersionWarning.
+
+        Parameters
+        ----------
+        state : dict
+            As ``__getstate__`` returned it: attributes by name, with "_skdim_version".
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What the estimators accept: rows, images, classes, and from where."""
+"""Checks of X, y and "image_shape", and their conversion to what training can read."""
 
 import math
 import sys
@@ -22,27 +22,38 @@ __all__ = [
     "returned",
 ]
 
-# Types that are kept, since batches are converted as they are read; others become the
-# first.
+# Data types that rows keep in memory, because each batch is converted when it is read.
+# Rows of any other type become float64, the first.
 _KEPT = [np.dtype(kind) for kind in ("f8", "f4", "f2", "u1", ">f8", ">f4", ">f2")]
 _KEPT_TENSORS = ["float64", "float32", "uint8"]
-# What types of dates and times begin with in NumPy, pandas and polars.
+# How the names of types of dates and times begin in NumPy, pandas and polars.
 _OF_TIME = ("date", "time", "period", "duration")
-_MOST_CHANNELS = 4
 
 
 def is_count(value):
-    """Return whether this is an integer above 0."""
+    """Return whether a value is an integer above 0; booleans are not."""
     integral = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
     return integral and value > 0
 
 
 def native(X):
-    """Return X as the core can read it, and the name of the namespace it came from.
+    """Return X as an array that training can read, and the name of its namespace.
 
-    Tensors of torch stay what and where they are if scikit-learn's array API dispatch
-    is on; otherwise, and in other namespaces, they become NumPy arrays.  Without
-    dispatch there is no name.
+    Without scikit-learn's array API dispatch, tensors and lists become NumPy arrays.
+    With it, torch tensors stay on their device and arrays of other namespaces become
+    NumPy arrays.  Anything else, such as a data frame, is returned as it is.
+
+    Parameters
+    ----------
+    X : array-like
+        As the user gave it.
+
+    Returns
+    -------
+    X : ndarray, Tensor or the object itself
+        Tensors in half precision become float32, because NumPy has no bfloat16.
+    name : str or None
+        Name of the array namespace, such as "torch"; None without dispatch.
     """
     xp, name = namespace(X)
     if _is_tensor(X):
@@ -52,13 +63,27 @@ def native(X):
     elif name not in (None, "numpy"):
         X = to_numpy(X, xp)
     elif isinstance(X, (list, tuple)):
-        with suppress(ValueError):  # of rows of different lengths: is told of later
+        with suppress(ValueError):  # rows of different lengths fail in check_rows
             X = np.asarray(X)
     return X, name
 
 
 def returned(outputs, X):
-    """Return an array in the namespace and on the device of X."""
+    """Return results as the kind of array that the user passed, for ``transform`` etc.
+
+    Parameters
+    ----------
+    outputs : ndarray or Tensor
+        Results for the rows of X.
+    X : array-like
+        As the user gave it.
+
+    Returns
+    -------
+    outputs : array
+        In the array namespace and on the device of X if scikit-learn's array API
+        dispatch is on, and otherwise a NumPy array.
+    """
     xp, name = namespace(X)
     if name == "torch":
         return xp.asarray(outputs, device=X.device)
@@ -67,20 +92,38 @@ def returned(outputs, X):
 
 
 def _is_tensor(X):
-    torch = sys.modules.get("torch")  # without it there are no tensors
+    torch = sys.modules.get("torch")  # X is no tensor if torch is not imported
     return torch is not None and isinstance(X, torch.Tensor)
 
 
 def check_rows(estimator, X, *, reset, min_samples=1):
-    """Return rows that the core can read, and the shape of their images or None.
+    """Check the rows that a user passes, and return them and the shape of one image.
 
-    Sets ``n_features_in_`` and ``feature_names_in_`` if ``reset``, otherwise compares.
+    Parameters
+    ----------
+    estimator : estimator
+        Error messages name it.  ``reset`` says how its attributes are used.
+    X : array-like
+        A table, a 4-D array of images, or an object that is read by batches.
+    reset : bool
+        True sets ``n_features_in_`` and ``feature_names_in_`` of the estimator, as in
+        ``fit``.  False compares X with them and with the fitted shape of a row.
+    min_samples : int
+        Smallest number of rows that is accepted.
+
+    Returns
+    -------
+    rows : ndarray, Tensor or LazyRows
+        As X, with axes in the same order, of shape (n_rows, n_features) or (n_rows,
+        *image_shape).  Rows of ``LazyRows`` are checked when they are read.
+    image_shape : tuple of three int or None
+        Shape of one image; None for a table.
 
     Raises
     ------
-    ValueError
-        If X is no table or stack of images of finite numbers, or has not the shape
-        that was fitted.
+    ValueError or TypeError
+        If X is not a table or array of images with finite numbers, has too few rows,
+        or has not the fitted shape.
     """
     name = type(estimator).__name__
     _check_no_dates(X, name)
@@ -105,6 +148,7 @@ def check_rows(estimator, X, *, reset, min_samples=1):
             ensure_all_finite=False,
             ensure_min_samples=min_samples,
         ),
+        X,
         name,
     )
     _check_all_finite(rows, name)
@@ -120,15 +164,29 @@ def _check_length(n_rows, min_samples, name):
 
 
 def _kept_types(X):
+    """Return the data types that X may keep; others are converted to the first one."""
     if not _is_tensor(X):
         return _KEPT
     torch = sys.modules["torch"]
     kept = [getattr(torch, kind) for kind in _KEPT_TENSORS]
-    return kept[1:] if X.device.type == "mps" else kept  # which has no double
+    return kept[1:] if X.device.type == "mps" else kept  # which has no float64
 
 
 def _check_by_hand(estimator, X, reset, min_samples):
-    """Check what scikit-learn has no check for: images, and rows yet to be read."""
+    """Do what ``check_rows`` does where scikit-learn's ``validate_data`` cannot.
+
+    Parameters
+    ----------
+    estimator, reset, min_samples
+        As in ``check_rows``.
+    X : LazyRows or array-like of four dimensions
+        Rows that are read by batches, or images.
+
+    Returns
+    -------
+    rows, image_shape
+        As in ``check_rows``.
+    """
     name = type(estimator).__name__
     if isinstance(X, LazyRows):
         if X.ndim not in (2, 4):
@@ -148,6 +206,7 @@ def _check_by_hand(estimator, X, reset, min_samples):
                 ensure_min_samples=min_samples,
                 estimator=estimator,
             ),
+            X,
             name,
         )
         _check_all_finite(rows, name)
@@ -159,6 +218,16 @@ def _check_by_hand(estimator, X, reset, min_samples):
 
 
 def _check_n_features(estimator, n_features, reset):
+    """Set or compare ``n_features_in_``; raise ValueError if it differs or is 0.
+
+    Parameters
+    ----------
+    estimator : estimator
+    n_features : int
+        Number of features of X.
+    reset : bool
+        True sets the attribute and removes old feature names, False compares with it.
+    """
     name = type(estimator).__name__
     if n_features == 0:
         raise ValueError(
@@ -174,29 +243,57 @@ def _check_n_features(estimator, n_features, reset):
         )
 
 
-def _converted(convert, name):
-    """Return what this returns; text and objects get an error that says what to do."""
+def _converted(convert, X, name):
+    """Return ``convert()``, with a helpful error if X holds text or objects.
+
+    Parameters
+    ----------
+    convert : callable
+        Converts X to an array of numbers, and takes no arguments.
+    X : array-like
+    name : str
+        Name of the estimator, for the message.
+
+    Raises
+    ------
+    ValueError or TypeError
+        That of ``convert``; its message says what to do if X holds no numbers.
+    """
     try:
         return convert()
-    except TypeError as error:
-        if "float() argument must be" not in str(error):
+    except (TypeError, ValueError) as error:
+        if _is_convertible(X):
             raise
-        raise TypeError(
-            f"Input X contains objects that are no numbers ({error}), and {name} "
-            f"takes numbers only; make numbers of them, of dates such as days since "
-            f"the first."
+        raise type(error)(
+            f"Input X contains text or objects that are no numbers ({error}), and "
+            f"{name} takes numbers only; encode them, as a ColumnTransformer with "
+            f"OneHotEncoder does for columns of text, and make numbers of dates, such "
+            f"as days since the first."
         ) from error
-    except ValueError as error:
-        if "convert string to float" not in str(error):
-            raise
-        raise ValueError(
-            f"Input X contains text ({error}), and {name} takes numbers only; use a "
-            f"ColumnTransformer with an encoder such as OneHotEncoder for its columns."
-        ) from error
+
+
+def _is_convertible(X):
+    """Return whether all cells of X are numbers or can be converted to floats."""
+    values = np.asarray(X)
+    if values.ndim == 0 or values.dtype.kind not in "OUS":
+        return True
+    try:
+        values.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_no_dates(X, name):
-    """Raise if X or a column of it holds dates, which NumPy would count in ticks."""
+    """Raise ValueError if X holds dates, which NumPy would make counts of clock ticks.
+
+    Parameters
+    ----------
+    X : array-like
+        Each column of a data frame is looked at.
+    name : str
+        Name of the estimator, for the message.
+    """
     kinds = getattr(X, "dtypes", getattr(X, "dtype", ()))
     kinds = kinds if hasattr(kinds, "__iter__") else [kinds]
     dates = [str(k) for k in kinds if str(k).lower().startswith(_OF_TIME)]
@@ -208,6 +305,14 @@ def _check_no_dates(X, name):
 
 
 def _check_all_finite(rows, name):
+    """Raise ValueError if rows in memory hold NaN or infinity.
+
+    Parameters
+    ----------
+    rows : ndarray or Tensor
+    name : str
+        Name of the estimator, for the message.
+    """
     if _is_tensor(rows):
         is_finite = rows.isfinite().all() if rows.is_floating_point() else True
         if not is_finite:
@@ -218,8 +323,18 @@ def _check_all_finite(rows, name):
 
 
 def _check_image_shape(estimator, shape, reset):
-    """Raise if images differ in shape from what was fitted or asked for."""
-    asked = getattr(estimator, "image_shape", None)  # detectors leave it to theirs
+    """Raise ValueError if the images of X have not the expected shape.
+
+    Parameters
+    ----------
+    estimator : estimator
+    shape : tuple of three int
+        Shape of one image of X.
+    reset : bool
+        True expects the shape in the "image_shape" parameter, and any shape if that is
+        None.  False expects the shape of the rows that the estimator was fitted on.
+    """
+    asked = getattr(estimator, "image_shape", None)  # a detector has none
     if reset and asked is None:
         return
     name = type(estimator).__name__
@@ -238,15 +353,16 @@ def _check_image_shape(estimator, shape, reset):
 
 
 def resolve_row_shape(asked, shape, n_features):
-    """Return the shape of one row as the user gave it.
+    """Return the shape of one row: of an image in the user's axis order, or of a table.
 
     Parameters
     ----------
     asked : tuple of int or None
-        The 'image_shape' parameter.
+        The "image_shape" parameter; None if rows of a table are no images.
     shape : tuple of int or None
-        Shape of one image of X, if X holds any.
+        Shape of one image of X; None if X is a table.
     n_features : int
+        Number of values in a row of X.
 
     Returns
     -------
@@ -256,7 +372,7 @@ def resolve_row_shape(asked, shape, n_features):
     Raises
     ------
     ValueError
-        If 'image_shape' asks for another number of values than a row has.
+        If "image_shape" is invalid, or asks for more or fewer values than a row has.
     """
     if shape is None and asked is None:
         return (n_features,)
@@ -272,7 +388,13 @@ def resolve_row_shape(asked, shape, n_features):
 
 
 def _asked_image_shape(asked):
-    """Return the 'image_shape' parameter as three numbers."""
+    """Return the "image_shape" parameter as three numbers, or raise ValueError.
+
+    Parameters
+    ----------
+    asked : tuple of int
+        Two or three integers above 0.  Two are height and width, of one channel.
+    """
     shape = tuple(asked) if np.ndim(asked) == 1 else ()
     if len(shape) not in (2, 3) or not all(map(is_count, shape)):
         raise ValueError(
@@ -284,7 +406,28 @@ def _asked_image_shape(asked):
 
 
 def check_labels(estimator, y, rows):
-    """Return classes as numbers from 0; -1 stays -1."""
+    """Return the classes of the rows as integers, for pairs of rows of one class.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its name goes into error messages.
+    y : array-like of shape (n_rows,)
+        Classes, numbers or text.  The number -1 marks a row whose class is not known.
+    rows : array-like of shape (n_rows, ...)
+        Checked rows; y must have as many.
+
+    Returns
+    -------
+    labels : ndarray of int of shape (n_rows,)
+        From 0 in the order in which classes first appear; -1 stays -1.
+
+    Raises
+    ------
+    ValueError
+        If y is None, has another length, holds no classes, or marks rows by the text
+        "-1".
+    """
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} with supervised=True requires y to be passed, "
@@ -304,10 +447,11 @@ def check_labels(estimator, y, rows):
     if classes:
         check_classification_targets(np.array(classes))
         number = {label: k for k, label in enumerate(dict.fromkeys(classes))}
-        labels[known] = [number[label] for label in classes]  # 1 is not "1"
+        labels[known] = [number[label] for label in classes]  # keeps 1 and "1" apart
     return labels
 
 
 def _as_numpy(y):
+    """Return y, which may be a tensor or of another array library, as a NumPy array."""
     y, name = native(y)
     return y.cpu().numpy() if name == "torch" else y

@@ -1,4 +1,4 @@
-"""Views: how the two rows of a pair are made from one row."""
+"""Public class ``Views``: how training makes the two rows of a pair from one row."""
 
 from numbers import Integral
 
@@ -10,10 +10,13 @@ __all__ = ["Views"]
 
 
 class Views(BaseEstimator):
-    """How training makes two views of a row, so that codes forget what differs.
+    """How training changes rows at random into views that should have equal codes.
 
-    Pass it as ``views`` to an estimator.  A name, a callable or a list of these stands
-    for ``Views`` of them with all other parameters at their defaults.
+    A view is a changed copy of a row.  Training compares two views of each row, or a
+    view and the row itself, so that codes forget what differs between them.  Pass this
+    object as ``views`` to an estimator.  The estimator also takes a name, a callable or
+    a list of these, which stands for ``Views`` of it with all other parameters at their
+    defaults.
 
     Parameters
     ----------
@@ -24,31 +27,46 @@ class Views(BaseEstimator):
           their column; "neighbors" replaces cells by those of a near row.
         - Images: "crop", "shift", "affine", "flip", "color", "blur" and "erase".
         - A callable is called as ``augmentation(inputs, generator)`` with a batch of
-          scaled inputs and a ``torch.Generator``, and returns a batch of the same
+          scaled inputs, a tensor of shape (n_rows, n_features) or (n_rows, channels,
+          height, width), and a ``torch.Generator``.  It returns a tensor of the same
           shape.
 
         "auto" is "neighbors" for tables, "affine" for images of one channel, "crop",
         "flip" and "color" for three or four channels, and "crop" for others.  None
-        compares rows as they are.
+        changes nothing.
     strength : "auto" or float, default="auto"
-        Strength of every named augmentation: a standard deviation ("jitter"), the
-        probability that a cell or image is changed ("marginal", "neighbors", "flip"),
-        the largest share of the image ("crop", "shift", "erase", "blur"), or the size
-        of the change relative to the largest sensible one ("affine", "color").
-        Probabilities and shares are at most 1.  "auto" takes the default of each.
+        Strength of every named augmentation, 0 or above; 0 changes nothing.  "auto"
+        takes the default of each, given in brackets.
+
+        - "jitter" (0.3): standard deviation of the noise, in those of the columns.
+        - "marginal" (0.4), "neighbors" (0.5): probability that a cell is replaced.
+        - "flip" (0.5): probability that an image is mirrored.
+        - "crop" (0.75): largest share of the area that is cut away.
+        - "shift" (0.15): largest shift, as a share of height and width.
+        - "erase" (0.5): longest side of the erased box, as a share of height and width.
+        - "blur" (0.5): largest weight of the blurred image in its mean with the image.
+        - "affine" (0.3): 1 rotates by up to 60 degrees, scales by a factor of up to
+          exp(0.4), shears by up to 0.4 and shifts by up to a fifth of the size.
+        - "color" (0.4): largest relative change of contrast and of saturation, and
+          largest change of brightness in standard deviations.
+
+        It is at most 1, except for "jitter", "affine" and "color".
     sides : {"both", "one"}, default="both"
-        Whether the row whose code is sent through the noise is changed too.  "one"
-        gives a closer match to the distribution on clean data, "both" gives features
-        that serve classifiers better.
+        "both" changes both rows of a pair: the one whose code is computed, and to which
+        ``NoiseInjectedDIM`` adds noise, and the one that it is compared with.  "one"
+        leaves the first as it is.  "one" gives a closer match to the distribution on
+        data without augmentation, "both" gives features that serve classifiers better.
     n_views : int, default=1
-        Number of views that are compared with each noisy code.
+        Number of views that each code is compared with.
     n_neighbors : int, default=5
-        Number of near rows that "neighbors" draws from, and of partners of the same
-        class in a table if ``supervised``.
+        Number of nearest rows from which "neighbors" takes cells.  In a table with
+        ``supervised``, it is also the number of nearest rows of the same class from
+        which the partner of a row is drawn.
 
     See Also
     --------
-    NoiseInjectedDIM : Takes ``views``.
+    NoiseInjectedDIM : Estimator with a parameter ``views``.
+    DeepInfoMax : Another one.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 import os
 import signal
 
-# Before scipy is imported: with it, scikit-learn takes tensors.
+# Set before scipy is imported, so that scikit-learn accepts tensors.
 os.environ["SCIPY_ARRAY_API"] = "1"
 
 import pytest

@@ -1,6 +1,6 @@
-"""Every public estimator, small and short: what the contract asks depends on no size.
+"""Every public estimator with a small network and few epochs, for tests of all of them.
 
-A new estimator joins the contract by one line here.
+The tests of scikit-learn's contract run on these lists.  Add a new estimator here.
 """
 
 from skdim import DeepInfoMax, InfoMaxOutlierDetector, NoiseInjectedDIM
@@ -16,8 +16,8 @@ DETECTORS = [InfoMaxOutlierDetector(NoiseInjectedDIM(**SMALL))]
 
 CLASSES = {type(estimator).__name__: type(estimator) for estimator in ESTIMATORS}
 
-# Checks that scikit-learn generates for none but itself; kept by name, so that a check
-# it adds or drops does not break the import.
+# Checks that scikit-learn generates only for its own estimators.  They are kept by
+# name, so that a check that scikit-learn adds or drops does not break the import.
 UNGENERATED = [
     "check_set_output_transform",
     "check_set_output_transform_pandas",
@@ -33,7 +33,7 @@ UNGENERATED = [
 ]
 
 
-# Those of them that are not about transformers.
+# The ones among these checks that are not about transformers.
 UNGENERATED_OF_DETECTORS = [
     "check_dataframe_column_names_consistency",
     "check_inplace_ensure_writeable",
@@ -42,11 +42,11 @@ UNGENERATED_OF_DETECTORS = [
 
 
 def quick(of=NoiseInjectedDIM, **params):
-    """Return an estimator that trains in no time."""
+    """Return a small, fast estimator of class ``of`` with these parameters."""
     defaults = {"n_components": 2, "max_iter": 3, "random_state": 0}
     return of(**(defaults | {"hidden_layer_sizes": (16,)} | params))
 
 
 def name_of(estimator):
-    """Return the name of its class, to label a test."""
+    """Return the name of the estimator's class, to label a test."""
     return type(estimator).__name__

@@ -13,7 +13,7 @@ callback = pytest.importorskip("sklearn.callback", reason="scikit-learn before 1
 
 
 class Recorder:
-    """Note the tasks that end; stop at an epoch if asked to."""
+    """Record the tasks that end, and stop the fit at an epoch if one is given."""
 
     def __init__(self, stop_at=None):
         self.ended, self.stop_at, self.scores, self.torn_down = [], stop_at, [], 0
@@ -75,7 +75,7 @@ def test_progress_bar_of_scikit_learn_shows_epochs(cancer, capsys, n_jobs):
     bar = callback.ProgressBar(max_propagation_depth=None)
     search = GridSearchCV(
         make_pipeline(StandardScaler(), quick()),
-        {"noiseinjecteddim__alpha": [0.1, 1.0]},
+        {"noiseinjecteddim__weight_decay": [0.1, 1.0]},
         cv=2,
         n_jobs=n_jobs,
     )
@@ -85,7 +85,7 @@ def test_progress_bar_of_scikit_learn_shows_epochs(cancer, capsys, n_jobs):
 
 
 class Filing(Recorder):
-    """Write the tasks that end to a file, from whichever process."""
+    """Append the tasks that end to a file, so that worker processes are seen too."""
 
     def __init__(self, path):
         self.path = path
@@ -102,7 +102,7 @@ class Filing(Recorder):
 def test_every_fit_of_a_search_tells_of_its_epochs(cancer, tmp_path, n_jobs):
     path = tmp_path / "tasks"
     steps = make_pipeline(StandardScaler(), quick().set_callbacks(Filing(path)))
-    grid = {"noiseinjecteddim__alpha": [0.1, 1.0]}
+    grid = {"noiseinjecteddim__weight_decay": [0.1, 1.0]}
     GridSearchCV(steps, grid, cv=2, n_jobs=n_jobs).fit(cancer[0])
     told = path.read_text().splitlines()
     n_fits = 2 * 2 + 1  # each in each split, and the best on all rows

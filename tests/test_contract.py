@@ -1,4 +1,4 @@
-"""What every public estimator keeps: scikit-learn's contract, and ours on top of it."""
+"""Rules that every public estimator keeps: scikit-learn's contract, and our own."""
 
 import copy
 import importlib.metadata
@@ -43,7 +43,7 @@ def seeded(estimator):
 
 
 def outputs(fitted):
-    """Return what a fitted estimator says of rows: codes, or scores with p-values."""
+    """Return the outputs of a fitted estimator: codes, or scores and p-values."""
     if hasattr(fitted, "transform"):
         return fitted.transform(X)
     return np.c_[fitted.score_samples(X), fitted.p_values(X)]

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from skdim import DeepInfoMax, NoiseInjectedDIM
-from skdim._density import log_volume
+from skdim._core.density import log_volume
 
 NORMAL = {NoiseInjectedDIM: {}, DeepInfoMax: {"prior": "normal"}}
 
@@ -20,7 +20,7 @@ def rows():
 
 
 def by_differences(dim, X, step=1e-5):
-    """Return the log-density with the derivative by central differences."""
+    """Return the log-density of X, with the Jacobian from central differences."""
     steps = np.diag(step * X.std(0))
     slopes = [
         (dim.transform(X + s) - dim.transform(X - s)) / (2 * s.sum()) for s in steps
@@ -59,10 +59,10 @@ def test_volume_is_half_the_log_determinant_and_none_without_full_rank():
     assert log_volume(flat).item() == log_volume(0 * flat).item() == -np.inf
 
 
-def test_the_law_that_codes_are_sent_to_makes_no_difference(rows):
-    laws = ["normal", "uniform", stats.expon()]
+def test_the_output_distribution_makes_no_difference(rows):
     found = [
-        quick(output_distribution=law).fit(rows).score_samples(rows) for law in laws
+        quick(output_distribution=distribution).fit(rows).score_samples(rows)
+        for distribution in ("normal", "uniform", stats.expon())
     ]
     for other in found[1:]:
         assert_allclose(other, found[0])

@@ -1,4 +1,4 @@
-"""The architecture: surface -> core, and never back."""
+"""The architecture: the surface imports the core and helpers, the core only helpers."""
 
 import ast
 import subprocess
@@ -10,87 +10,75 @@ import pytest
 import skdim
 
 PACKAGE = Path(skdim.__file__).parent
-# Lower layers first; a module may import only from layers below its own.
-LAYERS = [
-    {"_utils", "_utils.distributions", "_utils.process", "_utils.progress"},
-    {"_utils.rows", "_version"},
-    {"_core"},
-    {
-        *("_core.channels", "_core.bounds", "_encoders", "_normalizer", "_runtime"),
-        *("_slices", "_views"),
-    },
-    {"_critics", "_core.divergence", "_network", "_source"},
-    {"_spec"},
-    {"_terms"},
-    {"_model"},
-    {"_config"},
-    {"_density", "_descent", "_statistics"},
-    {"_trainer"},
-    {"_stream"},
-    {"_callbacks", "_persistence", "_sklearn"},
-    {"_validation"},
-    {"_base"},
-    {"_training"},
-    {"_parameters", "metrics.capacity", "metrics.samples"},
-    {"_deep_infomax", "_noise_injected_dim"},
-    {"_novelty"},
-    {"_outlier_detector"},
-    {"metrics.dependence", "metrics.distances"},
-    {"metrics.normality", "metrics.summaries"},
-    {"metrics.scorers"},
-    {"_display", "metrics"},
-    {"__init__"},
-]
-LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-CORE = {name for layer in LAYERS[:12] for name in layer}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in PACKAGE.rglob("*.py")
+}
+LEVELS = {"_utils": 0, "_core": 1}  # every other module is of the surface
 
 
-def path_of(module):
-    path = PACKAGE / module.replace(".", "/")
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def name_of(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+def level(module):
+    return LEVELS.get(module.split(".")[0], 2)
 
 
 def imports(module):
-    """Yield (module of the package or None, top-level name) of each import."""
-    path = path_of(module)
-    here = path.relative_to(PACKAGE).parent.parts
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            room = [*here[: len(here) - node.level + 1]]
-            room += node.module.split(".") if node.module else []
-            names = [".".join([*room, alias.name]) for alias in node.names]
-            modules = {n if n in LEVEL else ".".join(room) for n in names}
-            yield from ((name, "skdim") for name in modules)
+    """Yield the full names of the modules that a module of the package imports."""
+    package = module.split(".")[:-1] if MODULES[module].stem != "__init__" else None
+    package = module.split(".")[:-1] if package is None else package
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
         elif isinstance(node, ast.ImportFrom):
-            yield None, node.module.split(".")[0]
-        elif isinstance(node, ast.Import):
-            yield from ((None, alias.name.split(".")[0]) for alias in node.names)
+            base = ["skdim", *package[: len(package) + 1 - node.level]]
+            names = [a.name for a in node.names] if node.module is None else [None]
+            for name in names:
+                yield ".".join([*base, *filter(None, [node.module, name])])
 
 
-def test_every_module_has_a_layer():
-    assert {name_of(path) for path in PACKAGE.rglob("*.py")} == set(LEVEL)
-
-
-@pytest.mark.parametrize("module", sorted(LEVEL))
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_point_down(module):
-    for imported, _ in imports(module):
-        if imported is not None:
-            assert LEVEL[imported] < LEVEL[module]
+    for imported in imports(module):
+        if imported.startswith("skdim."):
+            assert level(imported.removeprefix("skdim.")) <= level(module), imported
 
 
-@pytest.mark.parametrize("module", sorted(CORE))
-def test_core_does_not_know_scikit_learn(module):
-    assert "sklearn" not in {top for _, top in imports(module)}
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_the_surface_knows_scikit_learn_and_only_the_core_torch(module):
+    tops = {imported.split(".")[0] for imported in imports(module)}
+    assert "sklearn" not in tops or level(module) == 2
+    assert "torch" not in tops or level(module) == 1
+
+
+def test_modules_import_each_other_in_one_direction():
+    """There are no cycles of imports; imports inside functions count too."""
+    graph = {
+        module: {
+            name.removeprefix("skdim.")
+            for name in imports(module)
+            if name.removeprefix("skdim.") in MODULES
+        }
+        for module in MODULES
+    }
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, " -> ".join([*path, module])
+        if module in done:
+            return
+        path.append(module)
+        for imported in sorted(graph[module]):
+            visit(imported)
+        done.add(path.pop())
+
+    for module in sorted(graph):
+        visit(module)
 
 
 def test_importing_skdim_imports_neither_torch_nor_matplotlib():
     code = (
-        "import sys, skdim; skdim.NoiseInjectedDIM(); "
+        "import sys, skdim; repr(skdim.NoiseInjectedDIM()); "
         "print({'torch', 'matplotlib'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -98,11 +86,10 @@ def test_importing_skdim_imports_neither_torch_nor_matplotlib():
 
 
 def test_private_names_of_scikit_learn_are_imported_in_one_file():
-    for module in LEVEL:
-        tree = ast.parse(path_of(module).read_text())
+    for module, path in MODULES.items():
         private = [
             alias.name
-            for node in ast.walk(tree)
+            for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.ImportFrom) and "sklearn" in (node.module or "")
             for alias in node.names
             if "._" in node.module or alias.name.startswith("_")

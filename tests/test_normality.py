@@ -71,7 +71,7 @@ def test_a_wrong_shape_is_rejected(draw, test):
 
 
 def test_signs_of_one_product_are_normal_in_pairs():
-    # So that the rejection above is one that no column, pair or correlation explains.
+    # No column, pair of columns or correlation explains the rejection above.
     Z = signs_of_one_product(np.random.default_rng(0))
     assert metrics.total_correlation(Z) < 0.02
     pairs = p_values(

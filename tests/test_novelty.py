@@ -1,16 +1,17 @@
-"""The views that a row is judged by, and what makes one number of them."""
+"""The parts of the detector's score, and their sum."""
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from sklearn.linear_model import Ridge
 
+from skdim._core.network import InputLayer
 from skdim._novelty import (
     Columns,
     Neighbors,
     Novelty,
     Reconstruction,
-    Scaling,
     Surprise,
 )
 
@@ -23,10 +24,31 @@ def rng():
     return np.random.default_rng(0)
 
 
+def novelty_of(rows, features):
+    """Return a ``Novelty`` fitted to rows that are standardised already."""
+    return Novelty(rows, rows, features, has_columns=True)
+
+
+def test_the_state_is_arrays_and_numbers_that_score_the_same(rng):
+    rows, features = rng.normal(size=(40, 3)), rng.normal(size=(40, 2))
+    novelty = novelty_of(rows, features)
+    state = novelty.state()
+    values = [
+        value
+        for ones in state.values()
+        for one in ones.values()
+        for value in one.values()
+    ]
+    assert {type(value) for value in values} <= {np.ndarray, int, float}
+    others = rng.normal(size=(5, 3))
+    found = Novelty.restored(state)(others, others, features[:5])
+    np.testing.assert_array_equal(found, novelty(others, others, features[:5]))
+
+
 def test_distances_to_neighbors_are_errors_of_a_ridge_regression_on_them(rng):
     train, rows = rng.normal(size=(50, 4)), rng.normal(size=(3, 4))
-    view = Neighbors(train)
-    found = view(rows, view.near(rows), np.full(3, NOT_OWN))
+    part = Neighbors(train)
+    found = part(rows, part.near(rows), np.full(3, NOT_OWN))
     for row, value in zip(rows, found, strict=True):
         order = np.argsort(np.linalg.norm(train - row, axis=1))[:5]
         near, center = train[order], train[order].mean(0)
@@ -34,50 +56,50 @@ def test_distances_to_neighbors_are_errors_of_a_ridge_regression_on_them(rng):
         alpha = 0.3 * (spread**2).sum() / 5
         model = Ridge(alpha, fit_intercept=False).fit(spread, row - center)
         error = np.linalg.norm(row - center - model.predict(spread))
-        np.testing.assert_allclose(value, np.log(error + view.floor))
+        np.testing.assert_allclose(value, np.log(error + part.floor))
 
 
 def test_a_row_trained_on_is_no_neighbor_of_itself(rng):
     train = rng.normal(size=(30, 3))
-    view = Neighbors(train)
+    part = Neighbors(train)
     without = Neighbors(np.delete(train, 4, 0))
     near = without.near(train[4:5])
     expected = np.exp(without(train[4:5], near, np.array([NOT_OWN])))
-    found = np.exp(view.left_out[4]) - view.floor + without.floor
+    found = np.exp(part.left_out[4]) - part.floor + without.floor
     np.testing.assert_allclose(found, expected[0])
 
 
 def test_rows_trained_on_are_known_again(rng):
     train = rng.normal(size=(30, 3))
     train[7] = train[3]
-    view = Neighbors(train)
+    part = Neighbors(train)
     rows = np.concatenate([train, rng.normal(size=(5, 3))])
-    own = view.own(rows, view.near(rows))
+    own = part.own(rows, part.near(rows))
     assert (own[30:] == NOT_OWN).all()
     np.testing.assert_array_equal(train[own[:30]], train)
-    # One of two equal rows is left out, and the other one is near.
+    # Only one of two equal rows is left out, and the other one is a near neighbour.
     alone = Neighbors(np.delete(train, 7, 0))
-    assert view.left_out[3] == view.left_out[7] < alone.left_out[3] - 0.5
+    assert part.left_out[3] == part.left_out[7] < alone.left_out[3] - 0.5
 
 
 def test_rows_are_left_out_of_features_that_others_share(rng):
     rows = rng.normal(size=(60, 3))
     features = np.repeat(rng.normal(size=(20, 2)), 3, 0)
-    novelty = Novelty(rows, features)
-    np.testing.assert_array_equal(novelty(rows, features), novelty.left_out)
-    features = np.repeat(rng.normal(size=(5, 2)), 12, 0)  # more than are looked up
-    novelty = Novelty(rows, features)
-    np.testing.assert_array_equal(novelty(rows, features), novelty.left_out)
+    novelty = novelty_of(rows, features)
+    np.testing.assert_array_equal(novelty(rows, rows, features), novelty.left_out)
+    features = np.repeat(rng.normal(size=(5, 2)), 12, 0)  # more than are searched
+    novelty = novelty_of(rows, features)
+    np.testing.assert_array_equal(novelty(rows, rows, features), novelty.left_out)
 
 
 def test_columns_are_summed_two_sided_ranks(rng):
     train = rng.normal(size=(99, 2))
-    view = Columns(train)
+    part = Columns(train)
     median, largest = np.median(train, 0), train.max(0) + 1
-    np.testing.assert_allclose(view(median[None], OTHER), 0, atol=0.05)
-    np.testing.assert_allclose(view(largest[None], OTHER), -2 * np.log(2 / 100))
+    np.testing.assert_allclose(part(median[None], OTHER), 0, atol=0.05)
+    np.testing.assert_allclose(part(largest[None], OTHER), -2 * np.log(2 / 100))
     mixed = np.array([[median[0], largest[1]]])
-    np.testing.assert_allclose(view(mixed, OTHER), -np.log(2 / 100), atol=0.03)
+    np.testing.assert_allclose(part(mixed, OTHER), -np.log(2 / 100), atol=0.03)
 
 
 def test_surprise_is_minus_log_p_of_an_exponential_law(rng):
@@ -103,45 +125,57 @@ def test_surprise_takes_values_that_are_all_one():
 def test_reconstruction_finds_what_features_do_not_say(rng):
     features = rng.normal(size=(300, 6))
     rows = features @ rng.normal(size=(6, 4)) + 0.1 * rng.normal(size=(300, 4))
-    view = Reconstruction(rows, features)
+    part = Reconstruction(rows, features)
     off = rows + np.array([0.0, 0.0, 0.0, 1.0])
     assert (
-        view(off, features, np.full(300, NOT_OWN)) > view.left_out.max()
+        part(off, features, np.full(300, NOT_OWN)) > part.left_out.max()
     ).mean() > 0.9
-    seen = view(rows, features, np.arange(300))
-    np.testing.assert_allclose(seen, view.left_out)
+    seen = part(rows, features, np.arange(300))
+    np.testing.assert_allclose(seen, part.left_out)
+
+
+def standardized(rows, others=None):
+    """Standardise rows, or ``others``, by the moments of ``rows``, as a detector does.
+
+    Images have the shape (n_rows, channels, height, width).
+    """
+    layer = InputLayer(rows.shape[1:])
+    layer.fit(rows)
+    others = rows if others is None else others
+    return layer.standardized(torch.from_numpy(others)).numpy()
 
 
 def test_columns_that_never_vary_are_left_out_and_pixels_share_a_scale(rng):
     rows = np.c_[rng.normal(3, 2, size=(100, 2)), np.full(100, 1e6 / 3)]
-    scaled = Scaling(rows)(rows)
+    scaled = standardized(rows)
     np.testing.assert_allclose(scaled[:, :2].std(0), 1)
     assert (scaled[:, 2] == 0).all()
-    images = rng.normal(size=(50, 2, 2, 1)) * np.array([1, 3])[:, None, None]
-    scaled = Scaling(images)(images)
-    assert scaled[:, 2:].std() > 2 * scaled[:, :2].std()
+    images = rng.normal(size=(50, 1, 2, 2)) * np.array([1, 3])[:, None]
+    scaled = standardized(images)
+    assert scaled[:, :, 1].std() > 2 * scaled[:, :, 0].std()
     np.testing.assert_allclose((scaled**2).mean(), 1)
-    images[:, 0, 0] = 5
-    scaling = Scaling(images)
-    assert abs(scaling(images + 9)[:, 0]).min() > 1  # a change where there was none
-    blank = Scaling(np.full((9, 2, 2, 1), 7.0))
-    assert (blank(np.full((1, 2, 2, 1), 7.0)) == 0).all()
-    assert abs(blank(np.full((1, 2, 2, 1), 14.0))).min() == 1
+    images[:, :, 0, 0] = 5
+    moved = standardized(images, images + 9) - standardized(images)
+    assert abs(moved[:, :, 0, 0]).min() > 1  # pixels that never varied in training
+    blank = np.full((9, 1, 2, 2), 7.0)
+    assert (standardized(blank) == 0).all()
+    assert abs(standardized(blank, 2 * blank)).min() == 7
 
 
 def test_parts_of_rows_like_those_trained_on_are_nearly_exponential(rng):
     rows = rng.normal(size=(1500, 3))
     features = np.tanh(rows @ rng.normal(size=(3, 10)))
-    parts = Novelty(rows[:1000], features[:1000]).parts(rows[1000:], features[1000:])
+    novelty = novelty_of(rows[:1000], features[:1000])
+    parts = novelty.each(rows[1000:], rows[1000:], features[1000:])
     assert list(parts) == ["rows", "features", "reconstruction", "columns"]
     for part in parts.values():
         assert stats.kstest(part, stats.expon.cdf).statistic < 0.08
 
 
 def test_pixels_are_not_ranked_one_by_one(rng):
-    images = rng.normal(size=(60, 4, 4, 1))
-    features = images.reshape(60, -1)
-    assert list(Novelty(images, features).parts(images, features)) == [
+    pixels = rng.normal(size=(60, 16))
+    novelty = Novelty(pixels, pixels, pixels, has_columns=False)
+    assert list(novelty.each(pixels, pixels, pixels)) == [
         "rows",
         "features",
         "reconstruction",
@@ -172,11 +206,11 @@ def test_left_out_reconstruction_is_that_without_the_row(n_features, rng):
 
 def test_wide_rows_need_no_covariance_as_wide(rng):
     rows, features = rng.normal(size=(20, 50)), rng.normal(size=(20, 3))
-    view = Reconstruction(rows, features)
-    assert view.directions.shape == (20, 50)
-    errors = view._errors(rows, features, np.arange(20))
+    part = Reconstruction(rows, features)
+    assert part.directions.shape == (20, 50)
+    errors = part._residuals(rows, features, np.arange(20))
     covariance = errors.T @ errors / 20 + 0.01 * np.eye(50)
     new, of_new = rng.normal(size=(1, 50)), rng.normal(size=(1, 3))
-    error = view._errors(new, of_new, OTHER)
+    error = part._residuals(new, of_new, OTHER)
     size = error @ np.linalg.solve(covariance, error.T)
-    np.testing.assert_allclose(view(new, of_new, OTHER), np.log(size[0]))
+    np.testing.assert_allclose(part(new, of_new, OTHER), np.log(size[0]))

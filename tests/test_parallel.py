@@ -1,10 +1,9 @@
-"""Searches on several workers, threads at once, and forks in the middle of a fit.
+"""Searches on several workers, several threads at once, and forks during a fit.
 
-What may hang, or needs torch on several threads, is run by ``alone``: a function of
-this file in a Python of its own, with a limit that guards against hangs only.
+Tests that may hang, or need torch on several threads, use ``alone``.  It runs a
+function of this file in a new Python process and stops it if it hangs.
 """
 
-import functools
 import json
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ from joblib import Parallel, delayed, parallel_config
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from skdim import NoiseInjectedDIM
+from skdim import DeepInfoMax, NoiseInjectedDIM
 
 LIMIT = 120  # seconds
 N_JOBS = 2
@@ -48,7 +47,7 @@ class Noisy(torch.nn.Module):
 
 
 def jittered(inputs, generator):
-    """Return a view drawn from torch's global generator, not from the one passed."""
+    """Return inputs plus noise from torch's global generator, not the one passed."""
     return inputs + 0.3 * torch.randn_like(inputs)
 
 
@@ -61,26 +60,28 @@ OWN_CODE = {
 
 def small(code="built-in", of=NoiseInjectedDIM, **params):
     defaults = {"hidden_layer_sizes": (16,), "max_iter": 3, "random_state": 0}
+    if of is DeepInfoMax:
+        defaults |= {"critic": "bilinear", "max_iter": 2}  # which take less time
     return of(2, **(defaults | OWN_CODE[code] | params))
 
 
 def rows():
-    return load_breast_cancer().data
+    return load_breast_cancer().data[:160]
 
 
 def outcome(dim, X):
-    """Return all numbers that a fitted estimator has to offer, in one array."""
+    """Return what a fitted estimator learned and computes for X, as one array."""
     values = dim.information_curve_, dim.information_, dim.score(X), dim.transform(X)
     return np.concatenate([np.ravel(value) for value in values])
 
 
-# In a Python of its own
+# In a new Python process
 
 
 def alone(function, *args):
-    """Return what a function of this file prints when it is called in a new Python."""
+    """Call a function of this file in a new Python; return the last line it prints."""
     code = f"import {Path(__file__).stem} as this; this.{function.__name__}(*{args})"
-    # Limits that a user exports would be heeded by joblib; here are its own.
+    # Without limits of the user, so that joblib sets its own.
     env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     env["JOBLIB_START_METHOD"] = "fork"  # of the multiprocessing backend
     env["OMP_WAIT_POLICY"] = "PASSIVE"  # a busy machine is very slow otherwise
@@ -96,7 +97,7 @@ def alone(function, *args):
     try:
         output, errors = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # workers that hang as well
+        os.killpg(process.pid, signal.SIGKILL)  # with its workers
         process.wait()
         pytest.fail(f"{function.__name__}{args} hangs")
     assert process.returncode == 0, errors
@@ -109,7 +110,7 @@ needs_fork = pytest.mark.skipif(
 
 
 def compute_on_two_threads():
-    """Let torch start its threads, which a forked child will not have."""
+    """Compute something, so that torch starts threads that a forked child lacks."""
     torch.set_num_threads(2)
     matrix = torch.ones(1000, 1000)
     return matrix @ matrix
@@ -117,7 +118,7 @@ def compute_on_two_threads():
 
 @contextmanager
 def workers(backend):
-    """Let joblib run on two workers of this kind."""
+    """Make joblib use two workers of this backend."""
     with ExitStack() as stack:
         if backend == "dask":
             from distributed import Client, LocalCluster
@@ -134,13 +135,15 @@ def workers(backend):
 
 
 def search_scores():
-    """Return scores of each split, of a search and of estimators with own code."""
+    """Return cross-validated scores of all estimators, and with own code of a user."""
     X, options, scores = rows(), {"cv": 2, "error_score": "raise"}, {}
     for name, cls in CLASSES.items():
-        search = GridSearchCV(small(of=cls), {"alpha": [0.1, 1.0]}, **options).fit(X)
+        search = GridSearchCV(
+            small(of=cls), {"weight_decay": [0.1, 1.0]}, **options
+        ).fit(X)
         for k in (0, 1):
             scores[f"{name} split{k}"] = search.cv_results_[f"split{k}_test_score"]
-    for code in OWN_CODE:  # which all estimators run alike
+    for code in OWN_CODE:  # one estimator is enough: all run it alike
         scores[code] = cross_val_score(small(code), X, **options)
     return {name: values.tolist() for name, values in scores.items()}
 
@@ -149,19 +152,19 @@ THREADS_SEEN = []
 
 
 def watching(inputs, generator):
-    """Return a view; note on how many threads torch computes it."""
+    """Return inputs plus noise, and record the number of torch's threads."""
     THREADS_SEEN.append(torch.get_num_threads())
     return inputs + 0.3 * torch.randn(inputs.shape, generator=generator)
 
 
 def threads_inside(dim, X, y=None):
-    """Return, as a score, how many threads were used to compute the real one."""
+    """Return the number of threads that ``dim.score`` used; serves as a scorer."""
     dim.score(X)
     return THREADS_SEEN[-1]
 
 
 def measure(backend):
-    """Print what comes out on the workers, and then what does without them."""
+    """Print scores and numbers of threads on workers, and the scores without them."""
     compute_on_two_threads()
     with workers(backend):
         found = {
@@ -173,15 +176,10 @@ def measure(backend):
             "processes": Parallel()(delayed(os.getpid)() for _ in range(2)),
         }
     found |= {"own_process": os.getpid(), "n_cpus": joblib.cpu_count()}
-    # On as many threads as a worker uses; others may round else.
+    # With the number of threads of a worker: other numbers may round differently.
     torch.set_num_threads(int(found["inside"][0]))
     found["serial"] = search_scores()
     print(json.dumps(found))
-
-
-@functools.cache
-def measured(backend):
-    return alone(measure, backend)
 
 
 BACKENDS = [
@@ -197,56 +195,50 @@ BACKENDS = [
 def test_scores_of_parallel_searches_are_those_of_serial_ones(backend):
     if backend == "dask":
         pytest.importorskip("distributed")
-    found = measured(backend)
+    found = alone(measure, backend)
     is_elsewhere = found["own_process"] not in found["processes"]
     assert is_elsewhere == (backend != "threading")
     firsts = {scores[0] for scores in found["parallel"].values()}
     assert len(firsts) > len(OWN_CODE)  # own code is used
     assert found["parallel"].keys() == found["serial"].keys()
     for name, scores in found["parallel"].items():
-        # Threads that compete for cores may split a sum elsewhere: rounding only.
+        # Threads that compete for cores may split sums differently: only rounding.
         assert scores == pytest.approx(found["serial"][name], rel=1e-6)
+    if backend == "loky":  # no more threads than there are cores
+        most = max(1, found["n_cpus"] // N_JOBS)
+        assert max(found["inside"] + found["outside"]) <= most
+    if backend == "multiprocessing":  # forked workers compute on one thread
+        assert found["inside"] == [1, 1]
 
 
-@pytest.mark.slow
-def test_workers_of_loky_do_not_use_more_threads_than_there_are_cores():
-    found = measured("loky")
-    most = max(1, found["n_cpus"] // N_JOBS)
-    assert max(found["inside"] + found["outside"]) <= most
-
-
-@pytest.mark.slow
-@needs_fork
-def test_forked_workers_compute_on_one_thread():
-    assert measured("multiprocessing")["inside"] == [1, 1]
-
-
-def use_in_forked_workers(method):
-    """Print whether workers that are forked after torch has computed come to an end."""
+def use_in_forked_workers(*methods):
+    """Print the methods that came to an end in workers forked after torch computed."""
     X = np.random.default_rng(0).normal(size=(600, 784))
     compute_on_two_threads()
-    dim = small(hidden_layer_sizes=(512,), max_iter=1)
-    if method != "fit":  # of which the core is first imported in the child
-        dim.fit(X)
-    with workers("multiprocessing"):
-        Parallel()(delayed(getattr(dim, method))(X) for _ in range(2))
-    print(json.dumps(True))
+    dim, done = small(hidden_layer_sizes=(512,), max_iter=1), []
+    for method in methods:
+        if method != "fit":  # for which the core is first imported in the child
+            dim.fit(X)
+        with workers("multiprocessing"):
+            Parallel()(delayed(getattr(dim, method))(X) for _ in range(2))
+        done.append(method)
+        print(json.dumps(done), flush=True)
 
 
 @pytest.mark.slow
 @needs_fork
-@pytest.mark.parametrize("method", ["fit", "transform", "score"])
-def test_forked_workers_do_not_hang(method):
+def test_forked_workers_do_not_hang():
     # On layers that are large enough for torch to want several threads.
-    assert alone(use_in_forked_workers, method)
+    methods = ["fit", "transform", "score"]
+    assert alone(use_in_forked_workers, *methods) == methods
 
 
-# Threads at once
+# Several threads at once
 
 
 @pytest.fixture
 def frequent_switches():
-    """Let threads of Python take turns far more often than they normally do."""
+    """Make Python switch between threads far more often than normally."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -254,7 +246,7 @@ def frequent_switches():
 
 
 def at_once(*functions):
-    """Return what each function returns, all called at once in threads of their own."""
+    """Call all functions at once, each in its own thread; return their results."""
     start, results = threading.Barrier(len(functions)), [None] * len(functions)
 
     def call(k, function):
@@ -280,12 +272,12 @@ def at_once(*functions):
 
 
 def repeated(function, n):
-    """Return a function that calls another so often and returns all results."""
+    """Return a function that calls ``function`` ``n`` times and returns all results."""
     return lambda: np.array([function() for _ in range(n)])
 
 
 def fitting(code, seed, X, of=NoiseInjectedDIM):
-    """Return a function that fits an estimator of its own and returns what it found."""
+    """Return a function that fits a new estimator and returns its ``outcome``."""
     return lambda: outcome(small(code, of, random_state=seed).fit(X), X)
 
 
@@ -294,13 +286,13 @@ def fitting(code, seed, X, of=NoiseInjectedDIM):
 @pytest.mark.parametrize("code", OWN_CODE)
 @pytest.mark.parametrize("of", CLASSES.values())
 def test_threads_share_one_fitted_estimator(cancer, of, code, n_threads):
-    train, test = cancer
+    train, test = (part[:120] for part in cancer)
     dim = small(code, of).fit(train)
 
     def using(X):
         return lambda: np.append(dim.transform(X), dim.score(X))
 
-    uses = [using(test[k : k + 200]) for k in range(n_threads)]
+    uses = [using(test[k : k + 100]) for k in range(n_threads)]
     expected = [use() for use in uses]
     results = at_once(*(repeated(use, 20) for use in uses))
     for found, one in zip(results, expected, strict=True):
@@ -320,7 +312,8 @@ PAIRS = [
 @pytest.mark.parametrize("codes", PAIRS, ids="+".join)
 @pytest.mark.parametrize("of", CLASSES.values())
 def test_fits_at_once_are_those_of_each_alone(cancer, of, codes):
-    fits = [fitting(code, seed, cancer[0], of) for seed, code in enumerate(codes)]
+    X = cancer[0][:120]
+    fits = [fitting(code, seed, X, of) for seed, code in enumerate(codes)]
     expected = [fit() for fit in fits]
     results = at_once(*(repeated(fit, 5) for fit in fits))
     for found, one in zip(results, expected, strict=True):
@@ -344,7 +337,7 @@ def global_state():
 def test_fits_at_once_leave_global_state_untouched(cancer, codes):
     before = global_state()
     for _ in range(5):
-        at_once(*(fitting(code, s, cancer[0]) for s, code in enumerate(codes)))
+        at_once(*(fitting(code, s, cancer[0][:120]) for s, code in enumerate(codes)))
         assert global_state() == before
 
 
@@ -353,7 +346,7 @@ def test_fits_at_once_leave_global_state_untouched(cancer, codes):
 
 @contextmanager
 def fit_that_waits(X):
-    """Let a thread fit, and stay in the encoder's constructor until the block ends."""
+    """Fit in a thread that waits in the encoder's constructor until the block ends."""
     inside, done = threading.Event(), threading.Event()
 
     def waiting(input_shape, n_components):
@@ -372,7 +365,7 @@ def fit_that_waits(X):
 
 
 def in_child(function):
-    """Return what a function returns in a forked child, None if it hangs."""
+    """Call a function in a forked child; return its result, or None if it hangs."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=lambda: sender.send(function()), daemon=True)
@@ -383,7 +376,7 @@ def in_child(function):
 
 
 def fork_while_a_thread_fits():
-    """Print what a fit finds alone, and in a child forked during another fit."""
+    """Return what a fit finds alone, and in a child forked during another fit."""
     X = rows()
     torch.set_num_threads(1)
     fit = fitting("own-encoder", 0, X)
@@ -391,13 +384,14 @@ def fork_while_a_thread_fits():
     compute_on_two_threads()
     with fit_that_waits(X):
         found = in_child(fit)
-    print(json.dumps([expected.tolist(), found if found is None else found.tolist()]))
+    return [expected.tolist(), found if found is None else found.tolist()]
 
 
 def fit_in_a_child_while_its_thread_fits():
-    """Print the number of torch's threads in a child after fits in threads of its own.
+    """Return the number of torch's threads in a child after fits in its own threads.
 
-    The first begins before the fit of the child's main thread and ends after it.
+    The first of these fits begins before a fit in the child's main thread and ends
+    after it.
     """
     X = rows()
     compute_on_two_threads()
@@ -408,15 +402,23 @@ def fit_in_a_child_while_its_thread_fits():
         at_once(*(repeated(fitting("built-in", k, X), 3) for k in range(4)))
         return [torch.get_num_threads(), *at_once(torch.get_num_threads)]
 
-    print(json.dumps(in_child(fit_beside)))
+    return in_child(fit_beside)
+
+
+def fork_twice():
+    """Print what comes out of both."""
+    both = fork_while_a_thread_fits(), fit_in_a_child_while_its_thread_fits()
+    print(json.dumps(both))
 
 
 @pytest.mark.slow
 @needs_fork
-def test_a_child_forked_while_a_thread_fits_computes_as_any_other():
-    expected, found = alone(fork_while_a_thread_fits)
-    assert found is not None, "the child hangs"
+def test_children_forked_while_threads_fit_compute_as_any_other():
+    (expected, found), n_threads = alone(fork_twice)
+    assert found is not None, "the child forked while a thread fits hangs"
     assert found == expected
+    assert n_threads is not None, "the child whose threads fit at once hangs"
+    assert n_threads == [2, 2]
 
 
 @pytest.mark.slow
@@ -439,11 +441,3 @@ print(child.exitcode)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "0", run.stderr
-
-
-@pytest.mark.slow
-@needs_fork
-def test_threads_of_a_forked_child_fit_at_once_and_keep_their_number_of_threads():
-    found = alone(fit_in_a_child_while_its_thread_fits)
-    assert found is not None, "the child hangs"
-    assert found == [2, 2]

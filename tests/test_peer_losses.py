@@ -1,4 +1,4 @@
-"""Losses of the benchmarks' peers, against what the library lightly 1.6.0 returns."""
+"""Losses of the benchmarks' peers, compared with the library lightly 1.6.0."""
 
 from pathlib import Path
 

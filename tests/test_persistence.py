@@ -1,4 +1,4 @@
-"""A saved estimator is the same elsewhere, and says so if it is not."""
+"""A loaded estimator gives the same results, or warns that it may not."""
 
 import copy
 import pickle
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from estimators import quick
@@ -19,7 +18,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM, _persistence
+from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM, Views, _sklearn
 
 KINDS = {
     "table": {},
@@ -28,6 +27,7 @@ KINDS = {
     "hidden": {"output_layer": "hidden"},
     "learned critic": {"critic": "concatenated", "views": ["jitter", "marginal"]},
     "early stopping": {"early_stopping": True},
+    "views": {"views": Views("jitter", strength=0.1)},
 }
 
 
@@ -41,8 +41,9 @@ def through_skops(dim, path):
     skops = pytest.importorskip("skops.io")
     skops.dump(dim, path)
     trusted = skops.get_untrusted_types(file=path)
-    # The safe way: nothing but our own class has to be trusted.
-    assert set(trusted) <= {"skdim._noise_injected_dim.NoiseInjectedDIM"}
+    # The safe way: nothing but our own classes has to be trusted.
+    own = {"skdim._noise_injected_dim.NoiseInjectedDIM", "skdim._views.Views"}
+    assert set(trusted) <= own
     return skops.load(path, trusted=trusted)
 
 
@@ -68,7 +69,11 @@ def test_a_round_trip_gives_identical_output(fitted, cancer, tmp_path, way):
         loaded = WAYS[way](fitted, tmp_path / "dim")
     np.testing.assert_array_equal(loaded.transform(cancer[1]), codes)
     assert loaded.score(cancer[1]) == score
-    np.testing.assert_equal(loaded.get_params(), fitted.get_params())
+    one, other = (
+        {name: repr(value) if name == "views" else value for name, value in params}
+        for params in (dim.get_params().items() for dim in (loaded, fitted))
+    )
+    np.testing.assert_equal(one, other)
     public = {name for name in vars(fitted) if name.endswith("_")}
     assert {name for name in vars(loaded) if name.endswith("_")} == public
 
@@ -86,7 +91,7 @@ def test_images_and_pipelines_pass_through_skops(digit_images, cancer, tmp_path)
     )
 
 
-def test_a_law_of_scipy_is_pickled(cancer):
+def test_a_distribution_of_scipy_is_pickled(cancer):
     dim = quick(output_distribution=stats.expon(scale=2)).fit(cancer[0])
     loaded = pickle.loads(pickle.dumps(dim))
     np.testing.assert_array_equal(loaded.transform(cancer[1]), dim.transform(cancer[1]))
@@ -131,7 +136,7 @@ def test_a_model_of_another_device_computes_on_the_cpu(cancer):
 def test_another_version_warns(cancer, monkeypatch):
     dim = quick().fit(cancer[0])
     saved = pickle.dumps(dim)
-    monkeypatch.setattr(_persistence, "__version__", "9.9.9")
+    monkeypatch.setattr(_sklearn, "__version__", "9.9.9")
     with pytest.warns(InconsistentVersionWarning, match=r"skdim 0.*skdim 9\.9\.9"):
         loaded = pickle.loads(saved)
     np.testing.assert_array_equal(loaded.transform(cancer[1]), dim.transform(cancer[1]))
@@ -140,36 +145,12 @@ def test_another_version_warns(cancer, monkeypatch):
 def test_another_version_of_a_detector_warns(cancer, monkeypatch):
     detector = InfoMaxOutlierDetector(quick(), random_state=0).fit(cancer[0])
     saved = pickle.dumps(detector)
-    monkeypatch.setattr(_persistence, "__version__", "9.9.9")
+    monkeypatch.setattr(_sklearn, "__version__", "9.9.9")
     name = "InfoMaxOutlierDetector from version skdim 0"
     with pytest.warns(InconsistentVersionWarning, match=name):
         pickle.loads(saved)
     with pytest.raises(ValueError, match="no InfoMaxOutlierDetector that skdim saved"):
         detector.__setstate__({"contamination": 0.1})
-
-
-def test_a_damaged_file_is_refused(cancer):
-    dim = quick().fit(cancer[0])
-    weights = dim._state["weights"]["network.encoder.code.weight"]
-    saved = pickle.dumps(dim)
-    at = saved.index(weights.tobytes()) + 5
-    damaged = saved[:at] + bytes([saved[at] ^ 1]) + saved[at + 1 :]
-    with pytest.raises(ValueError, match="is damaged: what was fitted is not"):
-        pickle.loads(damaged)
-
-
-@pytest.mark.parametrize("change", ["offset_", "_calibration", "_model"])
-def test_a_damaged_detector_is_refused(cancer, change):
-    detector = InfoMaxOutlierDetector(quick(), random_state=0).fit(cancer[0])
-    state = pickle.loads(pickle.dumps(detector)).__getstate__()
-    if change == "offset_":
-        state["offset_"] += 1
-    elif change == "_calibration":
-        state["_calibration"][1][0] += 1
-    else:
-        state["_model"].novelty.views["rows"].rows[0, 0] += 1e-9
-    with pytest.raises(ValueError, match="InfoMaxOutlierDetector is damaged"):
-        InfoMaxOutlierDetector().__setstate__(state)
 
 
 def test_skops_needs_to_trust_our_own_classes_for_a_detector(cancer):
@@ -187,50 +168,6 @@ def test_skops_needs_to_trust_our_own_classes_for_a_detector(cancer):
 @pytest.mark.parametrize("state", [{"n_components": 3}, {}, None, [1], {"_state": {}}])
 def test_a_foreign_state_is_refused(state):
     with pytest.raises(ValueError, match="holds no NoiseInjectedDIM that skdim saved"):
-        NoiseInjectedDIM().__setstate__(state)
-
-
-@pytest.mark.parametrize(
-    "fitted_state", [{}, {"weights": None}, {"weights": {"a": 1}}, 5]
-)
-def test_a_state_with_other_contents_is_refused(cancer, fitted_state):
-    state = quick().fit(cancer[0]).__getstate__() | {"_state": fitted_state}
-    with pytest.raises(ValueError, match="is damaged"):
-        NoiseInjectedDIM().__setstate__(state)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("output_distribution_", "uniform"), ("n_features_in_", 9), ("capacity_", 99.0)],
-)
-def test_public_attributes_are_under_the_checksum(cancer, name, value):
-    state = quick().fit(pd.DataFrame(cancer[0]).add_prefix("c")).__getstate__()
-    NoiseInjectedDIM().__setstate__(copy.deepcopy(state))  # names of columns as well
-    with pytest.raises(ValueError, match="is damaged"):
-        NoiseInjectedDIM().__setstate__(state | {name: value})
-
-
-CHANGES = {
-    "noise": lambda state: state["spec"].update(noise_scale=9.0),
-    "a name": lambda state: state["spec"].update(drawn=True),
-    "a batch": lambda state: state.update(batch_size=3),
-    "the stream": lambda state: state["stream"].update(n_remembered=1),
-    "a moment": lambda state: state["stream"]["moments"]["codes"][0].fill(1),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_whatever_was_fitted_is_under_the_checksum(cancer, change):
-    state = copy.deepcopy(quick().fit(cancer[0]).__getstate__())
-    CHANGES[change](state["_state"])
-    with pytest.raises(ValueError, match="is damaged"):
-        NoiseInjectedDIM().__setstate__(state)
-
-
-def test_a_state_that_lost_what_was_fitted_is_refused(cancer):
-    state = quick().fit(cancer[0]).__getstate__()
-    del state["_state"]
-    with pytest.raises(ValueError, match="is damaged"):
         NoiseInjectedDIM().__setstate__(state)
 
 

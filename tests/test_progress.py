@@ -9,7 +9,7 @@ BARS = {"tqdm": "tqdm.auto", "rich": "rich.progress"}
 
 
 def without(monkeypatch, *packages):
-    """Let these packages be missing."""
+    """Make the import of these packages fail."""
     for package in packages:
         monkeypatch.setitem(sys.modules, BARS[package], None)
 

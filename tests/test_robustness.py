@@ -1,4 +1,4 @@
-"""What users bring along: forks, torch settings, and encoders that are unusual."""
+"""Unusual surroundings: forked processes, settings of torch, and encoders of users."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer
 
 from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM, metrics
 
-LIMIT = 60  # seconds, against hangs only
+LIMIT = 60  # seconds; only guards against hangs
 ROWS = load_breast_cancer().data[:200, :6]
 LABELS = (ROWS[:, 0] > np.median(ROWS[:, 0])).astype(int)
 
@@ -50,11 +50,11 @@ while True:
 """
 
 
-# Servers such as gunicorn fork their workers, and these import skdim only then.
+# Servers such as gunicorn fork workers that import skdim only after the fork.
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_of_plain_fork_that_imports_skdim_first_does_not_hang():
-    # Limits that a user exports would leave torch without the threads that are lost.
+    # Without limits of the user, so that torch starts threads, which a fork loses.
     env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     run = subprocess.run(
         [sys.executable, "-c", FORKS.format(limit=LIMIT / 3)],
@@ -70,7 +70,7 @@ def test_a_child_of_plain_fork_that_imports_skdim_first_does_not_hang():
 
 
 class Plain(torch.nn.Module):
-    """An encoder whose layers are made where torch makes them by default."""
+    """An encoder whose layers are created on the default device of torch."""
 
     def __init__(self, input_shape, n_components):
         super().__init__()
@@ -124,10 +124,10 @@ USES |= {
 del cls
 
 
-# Who builds a large model of his own has often set a default device for it.
+# Users who build a large model have often set a default device for it.
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_the_default_device_of_the_caller_makes_no_difference(use):
-    expected = use()  # which also fits what is cached, outside of the context
+    expected = use()  # also fills caches, outside of the context
     assert np.isfinite(expected).all()
     with torch.device("meta"):
         in_context = use()
@@ -140,13 +140,13 @@ def test_the_default_device_of_the_caller_makes_no_difference(use):
     np.testing.assert_array_equal(by_default, expected)
 
 
-# Precision of products
+# Precision of matrix products
 
-PRODUCTS = torch.backends.mkldnn.matmul  # those of the CPU
+PRODUCTS = torch.backends.mkldnn.matmul  # settings for the CPU
 
 
 class Watching(Plain):
-    """An encoder that notes the precision of products while it runs."""
+    """An encoder that records the precision of matrix products while it runs."""
 
     seen = ()
 
@@ -160,18 +160,18 @@ def lower_everywhere():
 
 
 def lower_on_cpu():
-    """Lower it as newer torch asks for; the older getter may raise after that."""
+    """Lower the precision in the newer way; the older getter may then raise."""
     PRODUCTS.fp32_precision = "bf16"
 
 
 @pytest.fixture(params=[lower_everywhere, lower_on_cpu])
 def lower(request):
-    """Return what sets a precision that many set to train networks of their own."""
+    """Return a function that lowers the precision, as users often do for training."""
     yield request.param
     torch.set_float32_matmul_precision("highest")
 
 
-# The same seed must give the same codes, wherever in a user's program the fit stands.
+# The same seed must give the same codes, whatever the user's program has set before.
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score"])
 def test_products_are_computed_in_full_precision(lower, method):
     dim = quick(encoder=Watching).fit(ROWS)
@@ -179,10 +179,10 @@ def test_products_are_computed_in_full_precision(lower, method):
     lower()
     getattr(dim, method)(ROWS)
     assert set(Watching.seen) == {"ieee"}
-    assert PRODUCTS.fp32_precision == "bf16"  # as the caller wants it
+    assert PRODUCTS.fp32_precision == "bf16"  # the setting of the caller is restored
 
 
-# On processors that have no products of bfloat16 these agree in any case.
+# On processors without products in bfloat16 this passes in any case.
 def test_the_precision_of_the_caller_makes_no_difference(lower):
     expected = quick(hidden_layer_sizes=(64,)).fit_transform(ROWS)
     lower()
@@ -190,7 +190,7 @@ def test_the_precision_of_the_caller_makes_no_difference(lower):
     np.testing.assert_array_equal(codes, expected)
 
 
-# Encoders of the user's
+# Encoders of users
 
 
 class Double(torch.nn.Module):
@@ -209,7 +209,7 @@ def double_module():
     return Double()
 
 
-# A fit may take hours; what it leaves behind must be of use.
+# A fit may take hours, so the fitted estimator must be usable.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("encoder", [Double, double_module()], ids=["class", "module"])
 @pytest.mark.parametrize("cls", CLASSES.values())
@@ -221,7 +221,7 @@ def test_an_encoder_in_double_precision_serves_after_fit_as_in_it(cls, encoder, 
     tolerance = 1e-4 if dtype == "float32" else 0.1  # other noise in double precision
     assert dim.score(X) == pytest.approx(dim.information_, abs=tolerance)
     assert np.isfinite(dim.score_samples(X)).all()
-    if cls is NoiseInjectedDIM:  # whose codes are brought to these moments in fit
+    if cls is NoiseInjectedDIM:  # fit gives its codes these moments
         np.testing.assert_allclose(codes.mean(0), 0, atol=1e-4)
         np.testing.assert_allclose(codes.std(0), 1, atol=1e-3)
     again = dim.partial_fit(X).transform(X)
@@ -230,7 +230,7 @@ def test_an_encoder_in_double_precision_serves_after_fit_as_in_it(cls, encoder, 
 
 
 class Returning(torch.nn.Module):
-    """An encoder that returns its output in a shape of the given function's."""
+    """An encoder that returns its output changed by the given function."""
 
     def __init__(self, wrap):
         super().__init__()
@@ -248,7 +248,7 @@ WRAPS = {
 }
 
 
-# Variational encoders return mean and variance, and those of hubs a dict.
+# Variational encoders return mean and variance, encoders from model hubs a dict.
 @pytest.mark.parametrize("kind", WRAPS)
 @pytest.mark.parametrize("cls", CLASSES.values())
 def test_an_encoder_that_returns_no_tensor_is_named_with_what_it_returned(cls, kind):
@@ -260,7 +260,7 @@ def test_an_encoder_that_returns_no_tensor_is_named_with_what_it_returned(cls, k
 
 
 class WithoutArguments(torch.nn.Module):
-    """An encoder that knows its sizes, as those of most notebooks do."""
+    """An encoder with fixed sizes, as in most notebooks."""
 
     def __init__(self):
         super().__init__()
@@ -278,7 +278,7 @@ UNFIT = {
 }
 
 
-# The class instead of an instance is passed by mistake; torch's message is no help.
+# A class instead of an instance is a common mistake; torch's message does not help.
 @pytest.mark.parametrize("name", UNFIT)
 def test_an_encoder_that_cannot_be_called_is_told_how_it_is_called(name):
     with pytest.raises(ValueError, match=r"encoder\(input_shape, n_components\)") as e:
@@ -291,7 +291,7 @@ def test_an_encoder_that_cannot_be_called_is_told_how_it_is_called(name):
 # Messages
 
 
-# The advice must lead to a fit that works; a lower weight decay leaves the rate at 50.
+# Following the advice must help, so it may not be to lower the weight decay.
 def test_a_learning_rate_that_is_far_out_is_the_one_to_lower():
     with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
         quick(learning_rate_init=50).fit(ROWS)

@@ -19,7 +19,7 @@ SCORERS = [
 
 
 class Codes(BaseEstimator):
-    """An estimator whose codes are its input; fitted, as far as scorers can tell."""
+    """An estimator whose codes are its input; scorers take it for a fitted one."""
 
     def __init__(self, output_distribution="normal"):
         self.output_distribution = output_distribution
@@ -104,7 +104,7 @@ def test_a_new_component_pays_and_a_copy_costs():
 
 
 def test_binary_codes_are_worse_than_normal_ones():
-    # Wide noise hides a wrong law from the information, not from the divergence.
+    # At wide noise only the divergence shows that a distribution is wrong.
     Z = np.random.default_rng(0).normal(size=(1000, 2))
     gap = metrics.reference_information(Z) - metrics.reference_information(np.sign(Z))
     assert abs(gap) < 0.1
@@ -112,7 +112,7 @@ def test_binary_codes_are_worse_than_normal_ones():
 
 
 def test_share_is_won_by_wide_noise_though_codes_are_binary():
-    # What the documentation warns of: at wide noise the law does not matter.
+    # The documentation warns: at wide noise the distribution does not matter.
     Z = np.sign(np.random.default_rng(0).normal(size=(1500, 4)))
     share = {
         noise: metrics.reference_information(Z, reference_noise=noise)
@@ -218,7 +218,7 @@ def test_a_search_prefers_neither_end_of_the_noise(cancer):
     ).fit(train)
     assert search.best_params_ == {"noise_scale": 1.0}
     share = search.cv_results_["mean_test_capacity_share_score"]
-    assert share[0] < 0.3  # narrow noise does not win the share
+    assert share[0] < 0.3  # narrow noise does not have the larger share
 
 
 def test_a_search_prefers_neither_end_of_the_components(cancer):

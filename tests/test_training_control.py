@@ -1,4 +1,4 @@
-"""Warm start, streams, divergence, interrupts: nothing learned is lost."""
+"""Warm start, streams, divergence and interrupts do not lose what was learned."""
 
 import itertools
 import pickle
@@ -14,14 +14,15 @@ from estimators import quick
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
-from skdim import DeepInfoMax, NoiseInjectedDIM, _statistics, _trainer
-from skdim._descent import Descent
-from skdim._normalizer import NormMap
-from skdim._statistics import Memory
+from skdim import DeepInfoMax, NoiseInjectedDIM, Views
+from skdim._core import calibration, training
+from skdim._core.calibration import Memory
+from skdim._core.normalization import NormShrinker
+from skdim._core.training import _BestEpoch
 from skdim._utils.process import uninterrupted
 from skdim.metrics import sample_floor, sliced_wasserstein_distance
 
-# Of which information still rises at the end.
+# Settings with which the information still rises when training ends.
 SLOW = {"learning_rate_init": 1e-3, "batch_size": 128, "max_iter": 10}
 
 
@@ -77,27 +78,33 @@ def test_warm_start_of_another_encoder_is_refused(digit_rows):
 
 
 def test_warm_start_keeps_no_map_of_norms_that_is_not_its_own(digit_rows, monkeypatch):
-    monkeypatch.setattr(NormMap, "fit_power", lambda self, z: self.power.fill_(0.7))
+    def pull(self, z):
+        self.power.fill_(0.7)
+
+    monkeypatch.setattr(NormShrinker, "fit_power", pull)
     dim = quick(n_components=4, warm_start=True, max_iter=10).fit(digit_rows[0])
-    monkeypatch.setattr(NormMap, "fit_power", lambda *args: None)  # there is none now
+    weights = dim._state["weights"]
+    assert weights["network.norm_shrinker.power"] == np.float32(0.7)
+    monkeypatch.setattr(NormShrinker, "fit_power", lambda *args: None)  # no map now
     codes = dim.fit(digit_rows[0]).transform(digit_rows[0])
-    assert dim._state["weights"]["network.norms.power"] == 1
+    assert dim._state["weights"]["network.norm_shrinker.power"] == 1
     np.testing.assert_allclose(codes.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(codes.std(0), 1, atol=1e-4)
 
 
 def test_warm_start_does_not_end_worse_than_it_began(digit_rows):
-    dim = quick(early_stopping=True, warm_start=True, max_iter=20).fit(digit_rows[0])
+    train, test = digit_rows
+    dim = quick(early_stopping=True, warm_start=True, max_iter=20).fit(train)
     best, n_iter = max(dim.validation_information_curve_), dim.n_iter_
-    dim.set_params(learning_rate_init=1.0, alpha=0.0, max_iter=2).fit(digit_rows[0])
+    dim.set_params(learning_rate_init=1.0, weight_decay=0.0, max_iter=2).fit(train)
     assert max(dim.validation_information_curve_[n_iter:]) < best - 0.5
-    assert dim.score(digit_rows[1]) > best - 0.3
+    assert dim.score(test) > best - 0.3
 
 
 # Streams
 
 
-def test_a_stream_learns_the_law_and_keeps_information(digit_rows):
+def test_a_stream_learns_the_distribution_and_keeps_information(digit_rows):
     train, test = digit_rows
     dim = quick(n_components=4, views=None, hidden_layer_sizes="auto")
     rng = np.random.default_rng(0)
@@ -174,13 +181,13 @@ def test_a_stream_goes_on_from_a_fit(digit_rows):
     assert dim.information_curve_[10] > curve[0] + 0.2
 
 
-def test_statistics_of_a_stream_remember_what_came_before():
+def test_moments_of_a_stream_remember_what_came_before():
     memory, rows = Memory(0, {}), torch.arange(3.0)
     assert (memory.blend("codes", 100, rows)[0] == rows).all()
     memory.add(100)
     torch.testing.assert_close(memory.blend("codes", 300, rows + 4)[0], rows + 3)
     memory.add(10**6)
-    weight = 4096 / (4096 + _statistics._MOST_REMEMBERED)
+    weight = 4096 / (4096 + calibration._ROWS_REMEMBERED)
     blended = memory.blend("codes", 4096, rows + 5)[0]
     torch.testing.assert_close(blended, torch.lerp(rows + 3, rows + 5, weight))
 
@@ -216,7 +223,9 @@ def test_a_small_first_part_does_not_set_the_size_of_batches(digit_rows):
     ("changes", "message"),
     [
         ({"n_components": 3}, "ask for another: .*n_components"),
-        ({"local_weight": 1.0, "critic": "bilinear"}, "another: critic, local_weight"),
+        ({"sliced_weight": 1, "critic": "bilinear"}, "another: critic, sliced_weight"),
+        ({"views": Views(n_views=2, sides="one")}, r"another: views\."),
+        ({"supervised": True}, r"another: supervised\."),
         ({"batch_size": 64}, "another: batch_size"),
         ({"hidden_layer_sizes": (3,)}, "another: hidden_layer_sizes"),
         ({"encoder": torch.nn.Linear(64, 2)}, "'encoder' parameter asks for another"),
@@ -224,70 +233,98 @@ def test_a_small_first_part_does_not_set_the_size_of_batches(digit_rows):
     ],
 )
 def test_a_part_asks_for_no_other_model(digit_rows, changes, message):
-    dim = quick().partial_fit(digit_rows[0])
-    codes = dim.transform(digit_rows[1])
+    refuse(quick(), changes, message, digit_rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"local_weight": 2.0, "critic": "bilinear"}, "another: critic, local_weight"),
+        ({"prior": "normal"}, r"another: prior\."),
+    ],
+)
+def test_a_part_asks_for_no_other_terms(digit_rows, changes, message):
+    refuse(quick(DeepInfoMax), changes, message, digit_rows)
+
+
+def refuse(dim, changes, message, digit_rows):
+    """Assert that ``partial_fit`` refuses these changes and alters nothing else."""
+    train, test = digit_rows
+    labels = np.arange(len(train)) % 2
+    codes = dim.partial_fit(train, labels).transform(test)
     with pytest.raises(ValueError, match=message):
-        dim.set_params(**changes).partial_fit(digit_rows[0])
-    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
+        dim.set_params(**changes).partial_fit(train, labels)
+    np.testing.assert_array_equal(dim.transform(test), codes)
 
 
 # Divergence
 
 
-def spoil(monkeypatch, steps):
-    """Let the objective be NaN in these steps, counted from the first attempt."""
-    calls, attempt = itertools.count(), _trainer.InfoMax.forward
+def spoil(monkeypatch, step):
+    """Make the objective NaN in training step ``step``, counted from 0."""
+    calls, objective = itertools.count(), training.objective
 
-    def forward(self, *args):
-        terms = attempt(self, *args)
-        if self.training and next(calls) in steps:
-            return terms._replace(objective=terms.objective * float("nan"))
-        return terms
+    def spoiled(*args):
+        found = objective(*args)
+        if next(calls) == step:
+            return found._replace(value=found.value * float("nan"))
+        return found
 
-    monkeypatch.setattr(_trainer.InfoMax, "forward", forward)
-
-
-def test_one_divergence_is_survived_with_a_warning(digit_rows, monkeypatch):
-    rates = []
-    begin = Descent._begin
-    monkeypatch.setattr(
-        Descent, "_begin", lambda self, rate: (rates.append(rate), begin(self, rate))
-    )
-    spoil(monkeypatch, {30})
-    dim = quick(batch_size=64, max_iter=5)
-    with pytest.warns(ConvergenceWarning, match="went on from its last finite weights"):
-        dim.fit(digit_rows[0])
-    assert rates == pytest.approx([6e-3, 6e-4])
-    assert dim.n_iter_ == 5 and np.isfinite(dim.information_curve_).all()
-    assert np.isfinite(dim.transform(digit_rows[1])).all()
+    monkeypatch.setattr(training, "objective", spoiled)
 
 
-@pytest.mark.parametrize("steps", [{30, 31}, {30, 60}])
-def test_a_second_divergence_is_an_error(digit_rows, monkeypatch, steps):
-    dim = quick().fit(digit_rows[0])
-    codes = dim.transform(digit_rows[1])
-    spoil(monkeypatch, steps)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("of", [DeepInfoMax, NoiseInjectedDIM])
+def test_a_divergence_is_an_error_and_changes_nothing(
+    of, digit_rows, monkeypatch, method
+):
+    train, test = digit_rows
+    dim = quick(of, batch_size=64).fit(train)
+    before, codes = vars(dim).copy(), dim.transform(test)
+    spoil(monkeypatch, 7)
+    with pytest.raises(ValueError, match=r"diverged.*lower 'learning_rate_init'"):
+        getattr(dim, method)(train)
+    assert vars(dim) == before
+    np.testing.assert_array_equal(dim.transform(test), codes)
+
+
+def test_a_divergence_in_the_first_fit_leaves_an_unfitted_estimator(
+    digit_rows, monkeypatch
+):
+    spoil(monkeypatch, 0)
+    dim = quick()
+    before = vars(dim).copy()
     with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
-        dim.set_params(batch_size=64, max_iter=9).fit(digit_rows[0])
+        dim.fit(digit_rows[0])
+    assert vars(dim) == before
+
+
+@pytest.mark.parametrize("step", [0, 69])
+def test_weights_that_turn_bad_are_an_error(digit_rows, monkeypatch, step):
+    # The objective of the same step does not show it, and step 69 is the last one.
+    calls, take_step = itertools.count(), training._step
+
+    def spoiled(optimizer, loss):
+        take_step(optimizer, loss)
+        if next(calls) == step:
+            optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
+
+    train = digit_rows[0][:1000]
+    dim = quick(batch_size=70, max_iter=5).fit(train)
+    before, codes = vars(dim).copy(), dim.transform(digit_rows[1])
+    assert len(train) // 70 * 5 == 70
+    monkeypatch.setattr(training, "_step", spoiled)
+    with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
+        dim.fit(train)
+    assert vars(dim) == before
     np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
 
 
-def test_divergence_returns_to_the_last_finite_weights(digit_rows, monkeypatch):
-    # Weights go bad by themselves, unseen by the objective of the step that did it.
-    seen = []
-    attempt = Descent._attempt
-
-    def spoiled(self, index):
-        result = attempt(self, index)
-        if len(seen) == 70:
-            next(self.model.parameters()).data.fill_(float("nan"))
-        seen.append(self.n_done)
-        return result
-
-    monkeypatch.setattr(Descent, "_attempt", spoiled)
-    with pytest.warns(ConvergenceWarning, match="last finite weights"):
-        dim = quick(batch_size=32, max_iter=5).fit(digit_rows[0])
-    assert np.isfinite(dim.transform(digit_rows[1])).all()
+def test_a_rate_that_is_far_too_high_is_an_error(digit_rows):
+    dim = quick(learning_rate_init=1e30, weight_decay=0.0, max_iter=9)
+    with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
+        dim.fit(digit_rows[0])
+    assert not hasattr(dim, "information_")
 
 
 def test_views_that_turn_bad_are_blamed_not_the_learning_rate(digit_rows):
@@ -300,32 +337,34 @@ def test_views_that_turn_bad_are_blamed_not_the_learning_rate(digit_rows):
         quick(views=view, batch_size=32).fit(digit_rows[0])
 
 
-def test_information_that_is_no_number_is_survived_once(digit_rows, monkeypatch):
-    calls, validate = itertools.count(), _trainer._validate
-    bad = {2}
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_information_of_held_out_rows_that_is_no_number_is_an_error(
+    digit_rows, monkeypatch, is_warm
+):
+    dim = quick(early_stopping=True, warm_start=is_warm).fit(digit_rows[0])
+    before, codes = vars(dim).copy(), dim.transform(digit_rows[1])
+    calls, measure = itertools.count(), training.mean_information
 
     def spoiled(*args):
-        return float("nan") if next(calls) in bad else validate(*args)
+        return float("nan") if next(calls) == 1 else measure(*args)
 
-    monkeypatch.setattr(_trainer, "_validate", spoiled)
-    with pytest.warns(ConvergenceWarning, match="last finite weights"):
-        dim = quick(early_stopping=True).fit(digit_rows[0])
-    assert np.isfinite(dim.validation_information_curve_).all() and dim.n_iter_ == 3
-    bad |= {6, 7}
+    monkeypatch.setattr(training, "mean_information", spoiled)
     with pytest.raises(ValueError, match="lower 'learning_rate_init'"):
         dim.fit(digit_rows[0])
+    assert vars(dim) == before
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
 
 
 def test_a_decay_of_more_than_all_is_refused(digit_rows):
     with pytest.raises(ValueError, match=r"at most 1\. Got 0\.5 times 3"):
-        quick(learning_rate_init=0.5, alpha=3).fit(digit_rows[0])
+        quick(learning_rate_init=0.5, weight_decay=3).fit(digit_rows[0])
 
 
 # Interrupts
 
 
 def interrupt(monkeypatch, module, name, call):
-    """Press Ctrl-C in this call of a function."""
+    """Send Ctrl-C at call number ``call`` of ``module.name``, counted from 0."""
     calls, function = itertools.count(), getattr(module, name)
 
     def interrupted(*args, **kwargs):
@@ -341,18 +380,18 @@ def test_an_interrupt_before_anything_is_learned_leaves_what_was(
 ):
     dim = quick().fit(digit_rows[0])
     codes = dim.transform(digit_rows[1])
-    interrupt(monkeypatch, Descent, "_attempt", 0)
+    interrupt(monkeypatch, training, "objective", 0)
     with pytest.raises(KeyboardInterrupt):
         dim.fit(digit_rows[0][:200])
     np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
 
 
-@pytest.mark.parametrize("name", ["finalize", "information"])
+@pytest.mark.parametrize("name", ["calibrate", "mean_information"])
 def test_an_interrupt_at_the_end_keeps_all_that_was_learned(
     digit_rows, monkeypatch, name
 ):
     expected = quick().fit(digit_rows[0]).transform(digit_rows[1])
-    interrupt(monkeypatch, _trainer, name, 0)
+    interrupt(monkeypatch, training, name, 0)
     with pytest.warns(ConvergenceWarning, match="interrupted after 3 of 3"):
         dim = quick().fit(digit_rows[0])
     np.testing.assert_array_equal(dim.transform(digit_rows[1]), expected)
@@ -361,16 +400,17 @@ def test_an_interrupt_at_the_end_keeps_all_that_was_learned(
 def test_an_interrupted_fit_returns_to_the_best_epoch(digit_rows, monkeypatch):
     settings = {"early_stopping": True, "batch_size": 64, "learning_rate_init": 0.1}
     quick(**settings, max_iter=8).fit(digit_rows[0])
-    interrupt(monkeypatch, Descent, "epoch", 7)
+    interrupt(monkeypatch, training, "run_epoch", 7)
     dim = quick(**settings, max_iter=30)
     best = []
-    keep = _trainer._Monitor.keep_if_best
+    look = _BestEpoch.look
 
-    def note(self, value, model):
-        keep(self, value, model)
-        best.append(self.best_state["network.encoder.code.weight"].numpy().copy())
+    def note(self):
+        value = look(self)
+        best.append(self._state["network.encoder.code.weight"].numpy().copy())
+        return value
 
-    monkeypatch.setattr(_trainer._Monitor, "keep_if_best", note)
+    monkeypatch.setattr(_BestEpoch, "look", note)
     with pytest.warns(ConvergenceWarning, match="interrupted after 7 of 30"):
         dim.fit(digit_rows[0])
     np.testing.assert_array_equal(
@@ -378,12 +418,12 @@ def test_an_interrupted_fit_returns_to_the_best_epoch(digit_rows, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["finalize", "information"])
+@pytest.mark.parametrize("name", ["calibrate", "mean_information"])
 def test_an_interrupt_while_a_callback_looks_ends_training(
     digit_rows, monkeypatch, name
 ):
     pytest.importorskip("sklearn.callback")
-    interrupt(monkeypatch, _trainer, name, 0)
+    interrupt(monkeypatch, training, name, 0)
     dim = quick(max_iter=6).set_callbacks(Looking())
     with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 6"):
         dim.fit(digit_rows[0])
@@ -411,7 +451,7 @@ def test_an_interrupted_average_leaves_batch_norm_as_it_was(digit_rows, monkeypa
         norm = torch.nn.BatchNorm1d(n_components, momentum=0.2)
         return torch.nn.Sequential(torch.nn.Linear(*input_shape, n_components), norm)
 
-    interrupt(monkeypatch, _statistics, "_moments", 0)
+    interrupt(monkeypatch, calibration, "_moments", 0)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         dim = quick(encoder=build).fit(digit_rows[0])
     assert dim._state["spec"]["network"]["encoder"][1].momentum == 0.2
@@ -473,7 +513,7 @@ def test_a_handler_of_the_users_is_always_told(digit_rows, monkeypatch):
     told = []
     before = signal.signal(signal.SIGINT, lambda *_: told.append(True))
     try:
-        interrupt(monkeypatch, _trainer, "finalize", 0)
+        interrupt(monkeypatch, training, "calibrate", 0)
         with pytest.warns(ConvergenceWarning, match="interrupted after 3 of 3"):
             quick().fit(digit_rows[0])
     finally:

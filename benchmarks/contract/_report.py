@@ -7,7 +7,7 @@ OUTCOMES = ["examples", "fitted", "refused", "diverged", "failed"]
 
 
 def contract():
-    """Return what each estimator keeps of the contract."""
+    """Return a Markdown table: which parts of the contract each estimator keeps."""
     results = load("contract/checks")
     rows = [
         [
@@ -30,7 +30,7 @@ def contract():
 
 
 def checks(row):
-    """Return how many checks an estimator passed and skipped."""
+    """Return text: how many checks the estimator of this row passed and skipped."""
     if not row["total"]:
         return "none can be generated"
     skipped = f" ({row['skipped']} skipped)" if row["skipped"] else ""
@@ -39,7 +39,7 @@ def checks(row):
 
 
 def fuzz():
-    """Return the counts of random cases by their outcome."""
+    """Return a Markdown table of the counts of random cases by their outcome."""
     results = load("contract/fuzz")
     rows = [
         [row["value"], *(row.get(name) or 0 for name in OUTCOMES)]

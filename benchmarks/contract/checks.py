@@ -48,14 +48,14 @@ NAME = "contract/checks"
 CHECK_SECONDS = 20
 CHECKS_SECONDS = 120
 FORK_SECONDS = 25
-PART_SECONDS = 300  # only reached by what no alarm can interrupt
+PART_SECONDS = 300  # only reached by code that no alarm can interrupt
 
 
 class Classifier(nn.Module):
-    """A small network for skorch, for numbers of any type and tables of any width.
+    """A small network for skorch that takes numbers of any type and any width.
 
-    skorch leaves these to the module, so checks would fail with a narrower one through
-    no fault of skorch.  Few checks have more than three classes.
+    skorch leaves both to the module.  A narrower module would fail checks through no
+    fault of skorch.  Few checks have more than three classes.
     """
 
     def __init__(self, n_classes=3):
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         self.hidden, self.output = nn.LazyLinear(32), nn.Linear(32, n_classes)
 
     def forward(self, X):
-        """Return the probabilities of the classes."""
+        """Return the probabilities of the classes, of shape (n_rows, n_classes)."""
         return self.output(self.hidden(X.float()).relu()).softmax(1)
 
 
@@ -79,14 +79,18 @@ def keras_model(X, y):
 
 
 def keep_tabnet_short(cls):
-    """Make one epoch the default: there it is an argument of fit, not a parameter."""
+    """Make one epoch the default of ``cls.fit``, as TabNet has no parameter for it."""
     epochs = inspect.signature(cls.fit).parameters["max_epochs"].default
     cls.fit.__defaults__ = tuple(1 if v == epochs else v for v in cls.fit.__defaults__)
 
 
 @dataclass(frozen=True)
 class Case:
-    """An estimator to score, by the place it is imported from."""
+    """An estimator to check: "module:class", kind, parameters and, optionally, more.
+
+    ``distribution`` is the name of the installed package if it differs from that of the
+    module, and ``prepare`` a function that changes the class before use.
+    """
 
     path: str
     kind: str
@@ -96,7 +100,7 @@ class Case:
 
     @functools.cached_property
     def cls(self):
-        """Import the class."""
+        """The class, imported and prepared."""
         module, name = self.path.split(":")
         cls = getattr(importlib.import_module(module), name)
         if self.prepare:
@@ -105,35 +109,38 @@ class Case:
 
     @property
     def version(self):
-        """Return the version of what ships the class."""
+        """Version of the package that the class comes from."""
         package = self.cls.__module__.split(".")[0]
         return importlib.metadata.version(self.distribution or package)
 
     @property
     def seed_parameter(self):
-        """Return the name of the parameter that makes a fit repeatable, if any."""
+        """Name of the parameter that makes a fit repeatable, or None."""
         names = inspect.signature(self.cls).parameters
         return next((n for n in ("random_state", "seed") if n in names), None)
 
     def make(self, **more):
-        """Return an estimator that was not fitted."""
+        """Return an unfitted estimator, with ``more`` parameters."""
         return self.cls(**self.params | more)
 
     def seeded(self, X):
-        """Return an estimator with a seed of its own, and the width of X, if asked."""
+        """Return an unfitted estimator with a fixed seed, if it takes one.
+
+        Its parameter ``n_features``, if it has one, is the number of columns of X.
+        """
         seed = {self.seed_parameter: 0} if self.seed_parameter else {}
         width = {"n_features": X.shape[1]} if "n_features" in self.params else {}
         return self.make(**seed, **width)
 
     def fitted(self, X, y):
-        """Return a fitted estimator; not every fit returns what it fitted."""
+        """Return an estimator fitted to X and y; not every ``fit`` returns ``self``."""
         estimator = self.seeded(X)
         estimator.fit(X, y)
         return estimator
 
 
 def ours(name, kind="transformer", **params):
-    """Return a case of this package, small and short."""
+    """Return the case of an estimator of skdim, small and with few epochs."""
     return Case(f"skdim:{name}", kind, SMALL | params)
 
 
@@ -190,19 +197,22 @@ CASES = {
 
 
 class OutOfTime(BaseException):
-    """Not an Exception, so that no estimator takes it for an error of its own."""
+    """Raised when time is up; no Exception, so that estimators do not catch it."""
 
 
 def stop(*_):
-    """Handle the alarm."""
+    """Handle the alarm signal by raising ``OutOfTime``."""
     raise OutOfTime
 
 
 def outcome(check, seconds):
-    """Run one check: "passed", "failed", "skipped" or "out of time"."""
+    """Call ``check``; return "passed", "failed", "skipped" or "out of time".
+
+    ``seconds`` is the limit.
+    """
     if seconds <= 0:
         return "out of time"
-    # It goes off again every second: code called from C can swallow an exception.
+    # The alarm repeats every second, because code called from C can swallow exceptions.
     signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         check()
@@ -225,7 +235,10 @@ def name_of(check):
 
 
 def outcomes(checks):
-    """Run (name, check) pairs while time lasts; return (name, outcome) pairs."""
+    """Run (name, check) pairs; return (name, outcome) pairs.
+
+    Checks for which no time is left are "out of time".
+    """
     end = time.monotonic() + CHECKS_SECONDS
     found = []
     for name, check in checks:
@@ -236,7 +249,7 @@ def outcomes(checks):
 
 
 def is_non_deterministic(estimator):
-    """Return whether the tag is set; None where there are no tags."""
+    """Return the tag ``non_deterministic`` of an estimator, or None without tags."""
     try:
         return bool(estimator.__sklearn_tags__().non_deterministic)
     except Exception:
@@ -244,7 +257,7 @@ def is_non_deterministic(estimator):
 
 
 def generated(case):
-    """Count the checks that scikit-learn generates."""
+    """Run the checks that scikit-learn generates; return counts by outcome."""
     estimator = case.make()
     row = {"non_deterministic": is_non_deterministic(estimator)}
     try:
@@ -263,7 +276,10 @@ def generated(case):
 
 
 def ungenerated(case):
-    """Count the checks that scikit-learn generates only for itself: of transformers."""
+    """Run checks that scikit-learn generates only for its own transformers.
+
+    Returns the number that pass and the names of the others; {} for other kinds.
+    """
     if case.kind != "transformer":
         return {}
     pairs = []
@@ -276,14 +292,14 @@ def ungenerated(case):
 
 
 def small_table():
-    """Return 300 standardised rows of breast cancer, in random order."""
+    """Return X and y: 300 standardised rows of breast cancer, in random order."""
     X, y = load_breast_cancer(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(X))[:300]
     return scale(X)[order].astype(np.float32), y[order]
 
 
 def wide_table():
-    """Return noise wide enough for torch to share out the work on a single batch."""
+    """Return X of noise and y, so wide that torch uses several threads for a batch."""
     X = np.random.default_rng(0).standard_normal((1200, 1000), np.float32)
     return X, (X[:, 0] > 0).astype(np.int64)
 
@@ -312,7 +328,7 @@ SETTINGS = {
 
 
 def seed_everything(seed):
-    """Seed the generators that belong to the caller."""
+    """Seed the global generators of torch, NumPy and Python."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     random.seed(seed)
@@ -320,7 +336,7 @@ def seed_everything(seed):
 
 @contextlib.contextmanager
 def watched(row):
-    """Note in the row which generators and settings of the caller have changed."""
+    """Record in ``row`` which global generators and settings the block has changed."""
     watch = {**GENERATORS, **SETTINGS}
     before = {name: state() for name, state in watch.items()}
     yield
@@ -330,8 +346,8 @@ def watched(row):
 
 
 def effects(case):
-    """Watch one fit, from the constructor on, then see whether it can be repeated."""
-    torch.set_num_threads(3)  # neither one nor the number of cores, which a fit may set
+    """Return side effects of constructor and fit, and whether a fit is repeatable."""
+    torch.set_num_threads(3)  # a number that no fit sets by itself
     X, y = small_table()
     row = {}
     with watched(row):
@@ -341,19 +357,19 @@ def effects(case):
     outputs = []
     for global_seed in (101, 202):
         estimator = case.seeded(X)
-        seed_everything(global_seed)  # anybody may draw numbers before fit is called
+        seed_everything(global_seed)  # a user may draw numbers before the fit
         estimator.fit(X, y)
         outputs.append(output(estimator, X))
     return row | {"repeatable": "yes" if np.array_equal(*outputs) else "no"}
 
 
 def through_pickle(estimator):
-    """Store and load with pickle."""
+    """Return a copy of the estimator that was stored and loaded with pickle."""
     return pickle.loads(pickle.dumps(estimator))
 
 
 def through_skops(estimator):
-    """Store and load with skops, trusting whatever is in it."""
+    """Return a copy that was stored and loaded with skops, with all types trusted."""
     import skops.io
 
     data = skops.io.dumps(estimator)
@@ -361,7 +377,7 @@ def through_skops(estimator):
 
 
 def storage(case):
-    """Tell whether an estimator has the same output after it was stored and loaded."""
+    """Return, by way of storage, whether a loaded estimator has the same output."""
     X, y = small_table()
     estimator = case.fitted(X, y)
     ways = {"pickle": through_pickle}
@@ -379,7 +395,7 @@ def storage(case):
 
 
 def fork(case):
-    """Fit with two threads, then again in a forked child."""
+    """Return whether a fit ends in a child forked after a fit on two threads."""
     torch.set_num_threads(2)
     X, y = wide_table()
     start = time.monotonic()
@@ -395,7 +411,7 @@ def fork(case):
     return {"fork": "fails" if child.exitcode else "ok"}
 
 
-# Results of a part that did not end.
+# The parts, each with its results if it does not end.
 PARTS = {
     generated: {
         **dict.fromkeys(["passed", "failed", "skipped", "total"], 0),
@@ -411,13 +427,13 @@ PARTS = {
 
 
 def describe(error):
-    """Return the first line of an error, without paths of this machine."""
+    """Return type and first line of an error, without paths of this machine."""
     text = next(iter(str(error).splitlines()), "")
     return re.sub(r" \(/.*\)", "", f"{type(error).__name__}: {text}")
 
 
 def work(part, name, path):
-    """Run one part in this process and write what it found."""
+    """Run one part for the case ``name`` here, and write its results to ``path``."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     signal.signal(signal.SIGALRM, stop)
@@ -433,14 +449,18 @@ def work(part, name, path):
 
 
 def environment():
-    """Return the environment of a part, with what must be set before any import."""
+    """Return the environment variables of a part, which must be set before imports."""
     asked = {"SCIPY_ARRAY_API": "1", "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}
     return os.environ | asked | {"PYTHONPATH": str(ROOT)}
 
 
 def apart(part, name, is_shown):
-    """Run one part in a process of its own; end it and its children."""
-    with tempfile.TemporaryDirectory() as folder:  # some peers leave files behind
+    """Run one part in a new process and return its results.
+
+    The process and its children are killed at the end.  If ``is_shown``, their output
+    is printed.
+    """
+    with tempfile.TemporaryDirectory() as folder:  # some peers write files
         path = Path(folder) / "found.json"
         command = [sys.executable, "-m", "benchmarks.contract.checks", "--only", name]
         command += ["--part", part.__name__, "--out", str(path)]
@@ -463,7 +483,10 @@ def apart(part, name, is_shown):
 
 
 def score(name, is_shown):
-    """Return the row of one estimator, or why there is none."""
+    """Run all parts for one estimator; return its row of results.
+
+    If it cannot be imported, the row is {"left out": reason}.
+    """
     row = {"name": name, "version": None, "kind": CASES[name].kind}
     errors = {}
     for part, default in PARTS.items():
@@ -477,19 +500,19 @@ def score(name, is_shown):
 
 
 def earlier():
-    """Return the rows and absences on file."""
+    """Return {name: row} and {name: reason to leave it out} of the stored results."""
     content = load(NAME) if (RESULTS / f"{NAME}.json").exists() else {}
     rows = {row["name"]: row for row in content.get("rows", [])}
     return rows, content.get("left_out", {})
 
 
-# What is stored; a run prints more, such as the names of failed checks.
+# Columns to store; a run prints more, such as the names of failed checks.
 COLUMNS = ["name", "version", "passed", "skipped", "total", "non_deterministic"]
 COLUMNS += ["ungenerated", "repeatable", "rng_changed", "skops", "pickle", "fork"]
 
 
 def options():
-    """Parse the command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, metavar="NAME")
     parser.add_argument("--show", action="store_true", help="show tracebacks of checks")
@@ -499,7 +522,7 @@ def options():
 
 
 def main():
-    """Score the estimators asked for; save them with the rows on file."""
+    """Check the estimators that were asked for, and save their rows of results."""
     args = options()
     if args.part:
         parts = {part.__name__: part for part in PARTS}
@@ -517,7 +540,7 @@ def main():
             rows[name] = row
     ordered = [rows[name] for name in CASES if name in rows]
     kept = [{key: row[key] for key in COLUMNS} for row in ordered]
-    # Not the command that was run: with --only it made some of the rows.
+    # Not the command of this run: with --only it made only some of the rows.
     command = f"python -m benchmarks.{NAME.replace('/', '.')}"
     save(NAME, kept, command=command, left_out=left_out)
 

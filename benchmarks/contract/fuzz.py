@@ -1,8 +1,8 @@
-"""Many random data sets and parameters: how many were fitted, refused, or failed.
+"""Fit many random data sets and parameters; count fits, refusals and failures.
 
 The cases and the property that must hold come from tests/fuzzing.  Failures are counted
-by the place in the code that raised them.  Each is shrunk to a small case, whose text
-is code: ``outcome(Case(...))``.
+by the place in the code that raised them.  For each place a small case is searched and
+stored as code, to be run by ``outcome(Case(...))``.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from benchmarks._common import ROOT, save
 sys.path.insert(0, str(ROOT / "tests"))
 import fuzzing
 
-# Examples of one chunk are made to differ; each chunk has a seed of its own.
+# Hypothesis avoids equal examples within a chunk.  Each chunk has its own seed.
 CHUNK = 500
 
 
 class Found(Exception):
-    """Tells Hypothesis that a case fails and is to be made smaller."""
+    """Raised so that Hypothesis shrinks the case that fails."""
 
 
 def arguments():
-    """Return the options: the number of examples and the first seed."""
+    """Return the parsed options: the number of examples and the first seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="of the first chunk")
@@ -37,7 +37,10 @@ def arguments():
 
 
 def explore(check, n_examples, seed, *more_phases):
-    """Call ``check`` with cases; the same ones for the same seed."""
+    """Call ``check`` with ``n_examples`` random cases, determined by ``seed``.
+
+    ``more_phases`` are phases of Hypothesis besides the generation of cases.
+    """
     configured = settings(
         max_examples=n_examples,
         deadline=None,
@@ -49,7 +52,7 @@ def explore(check, n_examples, seed, *more_phases):
 
 
 def judged(case):
-    """Return the outcome of a case, or "failed" and where."""
+    """Return (outcome, None) of a case, or ("failed", key of the failure)."""
     try:
         return fuzzing.outcome(case), None
     except Exception as error:
@@ -57,7 +60,10 @@ def judged(case):
 
 
 def shrunk(failure, n_examples, seed):
-    """Return the smallest case found that fails in this way."""
+    """Return the repr of the smallest case found with this failure, or None.
+
+    The search repeats the chunk of ``n_examples`` cases with this seed.
+    """
     found = []
 
     def check(case):
@@ -71,18 +77,18 @@ def shrunk(failure, n_examples, seed):
 
 
 class Tally:
-    """Outcomes so far, by several properties of the cases."""
+    """Counts of outcomes by properties of the cases, and of failures by their key."""
 
     def __init__(self):
         self.counts = defaultdict(Counter)
         self.failures, self.seeds = Counter(), {}
 
     def explore(self, n_examples, seed):
-        """Judge so many cases and count them."""
+        """Fit ``n_examples`` random cases, determined by ``seed``, and count them."""
         explore(lambda case: self.add(case, seed), n_examples, seed)
 
     def add(self, case, seed):
-        """Judge one case and count it."""
+        """Fit one case and count its outcome; ``seed`` is the seed of its chunk."""
         result, failure = judged(case)
         group = result.split(":")[0]
         self.counts["outcome", result][group] += 1
@@ -93,7 +99,7 @@ class Tally:
             self.seeds.setdefault(failure, seed)
 
     def rows(self):
-        """Return counts, one row for each value of each property."""
+        """Return the counts as rows, one for each value of each property."""
         return [
             {"by": by, "value": value, "examples": counts.total(), **counts}
             for (by, value), counts in sorted(self.counts.items())

@@ -9,7 +9,7 @@ ADVERSARY = {"match": 2, "norms": 2, "linear": 3, "kNN": 3, "seconds": 1}
 
 
 def match():
-    """Return the match of MNIST by distribution, critic and held-out set."""
+    """Return a Markdown table: match on MNIST by distribution, critic and test set."""
     results = load("distribution/match_mnist")
     groups = grouped(results["rows"], "distribution", "critic", "held out from")
     rows = [
@@ -25,7 +25,7 @@ def match():
 
 
 def claims():
-    """Return information, match and accuracy of held-out rows by scale of the noise."""
+    """Return a Markdown table: information, match and accuracy by scale of noise."""
     results = load("distribution/claims")
     groups = grouped(results["rows"], "distribution", "n_components", "noise_scale")
     rows = [
@@ -37,7 +37,7 @@ def claims():
 
 
 def adversary():
-    """Return noise beside an adversary."""
+    """Return a Markdown table that compares noise with an adversary."""
     results = load("distribution/adversary")
     groups = grouped(results["rows"], "data", "method")
     rows = [
@@ -49,7 +49,7 @@ def adversary():
 
 
 def demo():
-    """Return what ``make demo`` prints."""
+    """Return the results of ``make demo`` as a Markdown table."""
     results = load("demo")
     rows = []
     for row in results["rows"]:

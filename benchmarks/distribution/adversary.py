@@ -3,9 +3,9 @@
 Every method trains the same encoder for the same time on one core.  A first run of each
 method tells how many epochs fit into that time.  It is processor time, so that other
 processes do not matter.  ``NoiseInjectedDIM`` runs at its defaults; ``DeepInfoMax`` has
-the weights of its paper.  Measured on held-out rows: the distance to N(0, I) as a
-multiple of that of a true sample, the spread of norms, and the accuracy of a linear and
-a nearest-neighbour probe on the codes.
+the weights of its paper.  Measured on held-out rows: the distance to N(0, I) divided by
+that of a sample drawn from it, the spread of norms, and the accuracy of a linear and a
+nearest-neighbour probe on the codes.
 """
 
 import time
@@ -28,7 +28,7 @@ DEEP = {"prior": "normal", "objective": "infonce"}
 
 
 def deep(preset, **params):
-    """Return a function that makes Deep InfoMax with the weights of the paper."""
+    """Return a function that makes an unfitted DeepInfoMax with a preset of weights."""
     fixed = DEEP | DeepInfoMax.PRESETS[preset] | params
     return lambda **given: DeepInfoMax(N_COMPONENTS, **fixed, **given)
 
@@ -57,7 +57,7 @@ def data(folder):
 
 
 def seconds_per_epoch(make, X):
-    """Return the seconds of one epoch, and those of a fit without its epochs."""
+    """Return processor seconds of one epoch, and of the rest of a fit."""
     times = []
     for n_epochs in (1, 3):
         start = time.process_time()
@@ -68,7 +68,7 @@ def seconds_per_epoch(make, X):
 
 
 def judged(dim, X, X_test, y, y_test):
-    """Return the match of held-out codes, and the accuracy of classifiers on them."""
+    """Return a dict: match and norms of test codes, and accuracies of probes."""
     Z, Z_test = dim.transform(X), dim.transform(X_test)
     probes = {
         "linear": LogisticRegression(max_iter=300),

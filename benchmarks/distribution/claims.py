@@ -29,7 +29,10 @@ BATCH, N_HELD_OUT = 512, 10_000
 
 
 def measure(parts, distribution, n_components, scale, seed):
-    """Fit once; return the row of results, measured on held-out rows."""
+    """Fit once; return the row of results on held-out rows.
+
+    ``parts`` is (X, y, X_held_out, y_held_out), and ``scale`` that of the noise.
+    """
     X, y, X_rest, y_rest = parts
     dim = NoiseInjectedDIM(
         n_components,
@@ -67,7 +70,7 @@ DISTANCES = {"KS": kolmogorov_smirnov_distance, "SW2": sliced_wasserstein_distan
 
 
 def draw(rows):
-    """Draw information, distance and accuracy against the scale of the noise."""
+    """Save the figure: information, distance and accuracy by scale of the noise."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
@@ -92,7 +95,7 @@ def draw(rows):
 
 
 def mean(rows, distribution, n_components, scale, key):
-    """Return the mean of a column over seeds."""
+    """Return the mean of column ``key`` over seeds."""
     groups = grouped(rows, "distribution", "n_components", "noise_scale")
     return np.mean([row[key] for row in groups[distribution, n_components, scale]])
 

@@ -23,7 +23,7 @@ NOISE = {"normal": 0.2, "uniform": 0.1}
 
 
 def fit(train, distribution, critic, seed):
-    """Return an estimator of 2 components, fitted without views for five epochs."""
+    """Return an estimator with 2 components, fitted to ``train`` without views."""
     return NoiseInjectedDIM(
         2,
         output_distribution=distribution,
@@ -41,7 +41,7 @@ def fit(train, distribution, critic, seed):
 
 
 def measure(dim, held_out, distribution):
-    """Return distances of held-out codes to their target, and their information."""
+    """Return a dict: distances of held-out codes to their target, and information."""
     codes = dim.transform(held_out)
     return {
         "KS": kolmogorov_smirnov_distance(codes, distribution),
@@ -52,7 +52,10 @@ def measure(dim, held_out, distribution):
 
 
 def drift(train, test):
-    """Return the shift of the test file along 40 principal components."""
+    """Return the root mean square shift of the test mean, in standard deviations.
+
+    It is taken along 40 principal components of ``train``.
+    """
     pca = PCA(40, random_state=0).fit(train[::3].astype(np.float32))
     shift = pca.transform(test.astype(np.float32)).mean(0)
     shift -= pca.transform(train.astype(np.float32)).mean(0)

@@ -22,7 +22,7 @@ STYLES = dict(zip(OURS, ("ko-", "k^-", "ks-"), strict=True))
 
 
 def curves(rows):
-    """Return {line: rows}; the defaults of skdim are on all of its lines."""
+    """Return {name of a line: rows}; the defaults of skdim are on all its lines."""
     lines = {}
     for row in rows:
         if row["method"] != "skdim":
@@ -35,7 +35,7 @@ def curves(rows):
 
 
 def draw(rows, title, path):
-    """Write one picture: nearest neighbours beside a linear probe."""
+    """Save one picture to ``path``: nearest neighbours and a linear probe."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")

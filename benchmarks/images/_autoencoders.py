@@ -15,7 +15,10 @@ from skdim._core.runtime import seeded_generator
 
 
 class Decoder(nn.Sequential):
-    """Map codes to scaled images of 32 x 32 pixels."""
+    """A network from codes to scaled images of 32 x 32 pixels.
+
+    ``sizes`` are the numbers of channels of the encoder's three convolutions.
+    """
 
     def __init__(self, n_components, sizes, n_channels=3):
         first = nn.Linear(n_components, sizes[-1] * 4 * 4)
@@ -24,11 +27,15 @@ class Decoder(nn.Sequential):
         for n_in, n_out in zip(sizes[::-1], outputs, strict=True):
             self.append(nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1))
             self.append(nn.BatchNorm2d(n_out)).append(nn.ReLU())
-        del self[-2:]  # the image itself is not bounded
+        del self[-2:]  # no normalization or ReLU after the last layer
 
 
 class VAE(nn.Module):
-    """Loss of a variational autoencoder (Kingma and Welling, arXiv 1312.6114)."""
+    """Loss of a variational autoencoder, with its decoder.
+
+    See Kingma and Welling, arXiv 1312.6114.  Codes are the means of the posterior, and
+    its log-variances are a linear map of the hidden layer.
+    """
 
     def __init__(self, n_components, sizes, n_hidden):
         super().__init__()
@@ -36,7 +43,7 @@ class VAE(nn.Module):
         self.log_variance = nn.Linear(n_hidden, n_components)
 
     def forward(self, inputs, hidden, codes, generator):
-        """Return the loss per pixel and channel."""
+        """Return minus the ELBO per pixel and channel in nats, up to a constant."""
         log_variance = self.log_variance(hidden).clamp(-10, 10)
         noise = torch.empty_like(codes).normal_(generator=generator)
         restored = self.decoder(codes + noise * (log_variance / 2).exp())
@@ -46,7 +53,10 @@ class VAE(nn.Module):
 
 
 class AdversarialAutoencoder(nn.Module):
-    """Loss of an adversarial autoencoder (Makhzani et al., arXiv 1511.05644)."""
+    """Loss of an adversarial autoencoder, with its decoder and discriminator.
+
+    See Makhzani et al., arXiv 1511.05644.
+    """
 
     def __init__(self, n_components, sizes, n_hidden):
         super().__init__()
@@ -69,9 +79,9 @@ class AdversarialAutoencoder(nn.Module):
 
 
 def trained(make, case, X, seed, encoder, sizes):
-    """Train an autoencoder; return the network of its encoder on the CPU.
+    """Train an autoencoder on images X; return the network of its encoder on the CPU.
 
-    Nothing is trained if ``make`` is None.
+    ``make`` is the class of the loss.  If it is None, the network is not trained.
     """
     model, config, source, generators = training.prepared(case, X, seed, encoder)
     n_hidden = model.network.encoder.code.in_features

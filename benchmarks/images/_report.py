@@ -24,7 +24,7 @@ PROBES = "linear", "MLP", "kNN"
 
 
 def on_test_file():
-    """Return the results on the test file: {case: rows}, and all of them."""
+    """Return {case: rows} of the results on the test file, and all these results."""
     results = load("images/features")
     results["rows"] = [row for row in results["rows"] if row["held out"] == "test"]
     cases = grouped(results["rows"], *CASE)
@@ -34,7 +34,7 @@ def on_test_file():
 
 
 def images():
-    """Return the comparison of features, one table for each case."""
+    """Return the comparison of features, one Markdown table for each case."""
     cases, results = on_test_file()
     parts = []
     for (data, n_components, steps), rows in cases.items():
@@ -58,7 +58,7 @@ def of_case(rows):
 
 
 def versus():
-    """Return skdim beside the best peer of each measure, by means over seeds."""
+    """Return a Markdown table: skdim and the best peer by each measure, as means."""
     cases, results = on_test_file()
     rows = [
         [f"{DATA[data]}, {n_components}, {steps} steps", *against_peers(of_case)]
@@ -70,7 +70,10 @@ def versus():
 
 
 def against_peers(rows):
-    """Return the ratios of the match, leads in accuracy, and norms of one case."""
+    """Return cells of one case: ratios of the match, leads in accuracy, norms.
+
+    skdim is compared with the best peer by each measure.
+    """
     mean = {
         method: {key: np.mean([row[key] for row in group]) for key in TITLES}
         for (method,), group in grouped(rows, "method").items()
@@ -86,7 +89,7 @@ def against_peers(rows):
 
 
 def mnist():
-    """Return the results of all rows of MNIST."""
+    """Return a Markdown table: results of training on all rows of MNIST."""
     results = load("images/mnist")
     rows = results["rows"]
     floor = f"Match of a true sample: {rows[0]['floor']:.3f}."
@@ -94,7 +97,7 @@ def mnist():
 
 
 def probes():
-    """Return the accuracy of each probe on each layer of each method."""
+    """Return a Markdown table: accuracy of each probe on each layer of each method."""
     results = load("images/probes")
     names = [f"{layer}, {use}" for layer in LAYERS for use in PROBES]
     rows = []

@@ -24,14 +24,14 @@ from skdim._utils.images import ChannelsFirst
 from skdim._utils.rows import batches
 
 ENCODER = {"hidden_layer_sizes": (16, 32, 64)}
-RATE, WEIGHT_DECAY = 6e-3, 0.5  # our defaults
+RATE, WEIGHT_DECAY = 6e-3, 0.5  # the defaults of skdim
 N_VALIDATION = 5000
 OURS = "skdim"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Data set, number of components and number of steps."""
+    """One comparison: data set, number of components and number of training steps."""
 
     data: str
     n_components: int
@@ -44,11 +44,11 @@ class Case:
 
     @property
     def short(self):
-        """The case in which settings are chosen."""
+        """The same case with few steps, on which settings of peers are chosen."""
         return replace(self, steps=250 if self.data == "mnist" else 200)
 
 
-# By peer: a function (n_components, setting) -> loss, and the settings to try.
+# Name of a peer -> function (n_components, setting) -> loss, and settings to try.
 PEERS = {
     "SimCLR": (lambda n, t: partial(losses.simclr, temperature=t), (0.1, 0.2, 0.5)),
     "VICReg": (lambda n, w: partial(losses.vicreg, invariance=w), (5, 10, 25)),
@@ -74,9 +74,10 @@ PEERS = {
 
 
 def load(folder, name, held_out):
-    """Return images and labels: those to train on, then those held out.
+    """Return X, y, X_held_out, y_held_out of the data set ``name`` in ``folder``.
 
-    ``held_out`` is "validation", for rows of the training file, or "test".
+    ``held_out`` is "validation", for rows of the training file, or "test".  X has 50
+    batches.
     """
     with np.load(Path(folder) / f"{name}.npz") as file:
         data = {key: file[key] for key in ("X_train", "y_train", "X_test", "y_test")}
@@ -92,9 +93,9 @@ def load(folder, name, held_out):
 
 
 def trained(method, setting, case, images, seed):
-    """Train one method; return its network on the CPU."""
+    """Train one method with a setting on images; return its network on the CPU."""
     if method != OURS:
-        torch.manual_seed(seed)  # for the weights that a loss has
+        torch.manual_seed(seed)  # for the initial weights of a loss that is a module
         loss = PEERS[method][0](case.n_components, setting)
         return trained_by(loss, case, images, seed)
     model, config, source, generators = prepared(case, images, seed, None, setting)
@@ -109,7 +110,10 @@ def trained(method, setting, case, images, seed):
 
 
 def trained_by(loss, case, images, seed, encoder=None):
-    """Train our encoder by the loss of a peer on two views; return its network."""
+    """Train an encoder by a loss on the codes of two views; return its network.
+
+    ``encoder`` is a dict of parameters of the encoder, or None for ``ENCODER``.
+    """
     model, config, source, generators = prepared(case, images, seed, encoder)
 
     def loss_of_batch(index):
@@ -123,7 +127,7 @@ def trained_by(loss, case, images, seed, encoder=None):
 
 
 def prepared(case, images, seed, encoder=None, setting=None):
-    """Return model, configuration, source of rows and two generators of a training.
+    """Return model, configuration, source of batches and two generators for a training.
 
     Without a setting the model is made for a peer: its codes are standardised, and
     neither whitened nor shrunk.  The first generator orders rows, on the CPU; the
@@ -152,7 +156,10 @@ def prepared(case, images, seed, encoder=None, setting=None):
 
 
 def minimize(loss_of_batch, model, loss, source, case, generators):
-    """Minimise a loss, which may have weights, with AdamW on a one-cycle schedule."""
+    """Minimise ``loss_of_batch(index)`` with AdamW on a one-cycle schedule.
+
+    The weights of the model are trained and, if ``loss`` is a module, its weights too.
+    """
     groups = [{"params": list(model.parameters())}]
     if isinstance(loss, torch.nn.Module):
         loss.to(source.device)
@@ -171,7 +178,7 @@ def minimize(loss_of_batch, model, loss, source, case, generators):
 
 
 def indices(n_rows, case, generator):
-    """Yield the indices of the rows of each batch."""
+    """Yield an array with the indices of the rows of each batch of the case."""
     per_epoch = n_rows // case.batch_size
     for _ in range(case.steps // per_epoch):
         order = torch.randperm(n_rows, generator=generator)

@@ -45,19 +45,19 @@ SETTINGS = [
 
 
 def outputs(network, images):
-    """Return codes and the layer below them, standardised later."""
+    """Return two arrays: codes of images, and the hidden layer below the codes."""
     codes, hidden, _ = zip(*layers(network, images), strict=True)
     return torch.cat(codes).double().numpy(), torch.cat(hidden).double().numpy()
 
 
 def standardizer(Z):
-    """Return a function that brings columns to the mean and scale of ``Z``."""
+    """Return a function that standardises arrays by the column moments of ``Z``."""
     mean, scale = Z.mean(0), Z.std(0)
     return lambda Z: (Z - mean) / np.maximum(scale, 1e-6)
 
 
 def whitener(Z):
-    """Return the symmetric whitening of ``Z``."""
+    """Return a function that whitens arrays by the covariance of ``Z``."""
     mean = Z.mean(0)
     values, vectors = np.linalg.eigh(np.cov(Z.T))
     matrix = vectors / np.sqrt(np.maximum(values, 1e-9)) @ vectors.T
@@ -65,7 +65,7 @@ def whitener(Z):
 
 
 def accuracy(Z, y, Z_test, y_test):
-    """Return the accuracies of nearest neighbours and of a linear probe."""
+    """Return test accuracies of nearest neighbours and a linear probe fitted to Z."""
     near = KNeighborsClassifier().fit(Z.astype(np.float32), y)
     linear = LogisticRegression(C=1.0, max_iter=200).fit(Z.astype(np.float32), y)
     return {
@@ -75,10 +75,10 @@ def accuracy(Z, y, Z_test, y_test):
 
 
 def judge(network, X, y, X_test, y_test, with_hidden):
-    """Return the match of held-out codes and the accuracy of classifiers on them.
+    """Return a dict: distances of test codes to N(0, I) and accuracies on them.
 
-    The match is also measured on whitened codes, and the accuracy also on the hidden
-    layer if that is asked for.
+    Classifiers are fitted to the codes of X.  Distances are also measured on whitened
+    codes and, if ``with_hidden``, accuracies also on the hidden layer.
     """
     (Z, hidden), (Z_test, hidden_test) = outputs(network, X), outputs(network, X_test)
     floor = sample_floor(sliced_wasserstein_distance, *Z_test.shape)
@@ -99,7 +99,7 @@ def judge(network, X, y, X_test, y_test, with_hidden):
 
 @dataclass(frozen=True)
 class Run:
-    """One training, and the rows that judge it."""
+    """One training, and the held-out rows to judge it: "validation" or "test"."""
 
     case: Case
     method: str
@@ -109,12 +109,12 @@ class Run:
 
     @property
     def asked(self):
-        """Columns that identify its row of results."""
+        """The columns that identify this run in the results, as a dict."""
         asked = asdict(self.case) | {"method": self.method, "setting": self.setting}
         return asked | {"seed": self.seed, "held out": self.held_out}
 
     def result(self, folder):
-        """Return the row of results."""
+        """Train and judge; return the row of results, a dict."""
         torch.set_num_threads(1)
         X, y, X_test, y_test = load(folder, self.case.data, self.held_out)
         network = trained(self.method, self.setting, self.case, X, self.seed)
@@ -123,18 +123,18 @@ class Run:
 
 
 class Study:
-    """The results so far, to which runs are added."""
+    """The stored results, to which new runs are added."""
 
     def __init__(self, folder, n_jobs):
         self.folder, self.n_jobs = folder, n_jobs
         self.rows = stored("images/features")
 
     def row(self, run):
-        """Return the row of a run, or None if it is missing."""
+        """Return the stored row of a run, or None if it is missing."""
         return next((r for r in self.rows if run.asked.items() <= r.items()), None)
 
     def measure(self, runs):
-        """Add the rows of all runs that are missing."""
+        """Do the runs that are missing, and save after each."""
         missing = [run for run in runs if self.row(run) is None]
         pool = Parallel(self.n_jobs, return_as="generator_unordered")
         for row in pool(delayed(Run.result)(run, self.folder) for run in missing):
@@ -143,7 +143,7 @@ class Study:
             save("images/features", self.rows)
 
     def chosen(self, case, method):
-        """Return the setting that validation rows prefer."""
+        """Return a peer's setting of best accuracy on validation rows; {} for skdim."""
         if method == OURS:
             return {}
         rows = [self.row(run) for run in tuning(case.short, method)]
@@ -151,13 +151,13 @@ class Study:
 
 
 def tuning(case, method):
-    """Return the runs that choose a setting of a peer, or vary one of skdim."""
+    """Return one run for each setting of a method, judged on validation rows."""
     settings = SETTINGS if method == OURS else PEERS[method][1]
     return [Run(case, method, setting, 0, "validation") for setting in settings]
 
 
 def main():
-    """Run what is missing."""
+    """Do all runs that are missing."""
     args = arguments(__doc__, jobs=1)
     study = Study(args.data, args.jobs)
     methods = [OURS, *PEERS]

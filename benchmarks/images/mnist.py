@@ -17,7 +17,7 @@ BATCH, EPOCHS = 512, 18
 
 
 def measure(X, y, X_test, y_test, seed):
-    """Fit once; return the row of results."""
+    """Fit to X and judge on X_test; return the row of results."""
     dim = NoiseInjectedDIM(
         64,
         image_shape=(28, 28),

@@ -79,12 +79,12 @@ class PaperEncoder(nn.Module):
         self.code = nn.Linear(1024, n_components)
 
     def forward(self, inputs):
-        """Return the codes."""
+        """Return the codes of a batch of images."""
         return self.code(self.hidden(self.features(inputs)))
 
 
 def load(folder, n_train):
-    """Return images to train on and to judge by, with classes."""
+    """Return X, y, X_test, y_test of CIFAR-10, with ``n_train`` training images."""
     with np.load(Path(folder) / "cifar10.npz") as file:
         X, y, X_test, y_test = (
             file[key] for key in ("X_train", "y_train", "X_test", "y_test")
@@ -94,7 +94,7 @@ def load(folder, n_train):
 
 
 def estimator_of(method, args, seed):
-    """Return one of our estimators, untrained."""
+    """Return the unfitted estimator of skdim for a method of that name."""
     return OURS[method](
         N_COMPONENTS,
         batch_size=BATCH,
@@ -105,7 +105,7 @@ def estimator_of(method, args, seed):
 
 
 def network_of(method, X, args, seed):
-    """Train a method; return its network, and the estimator if it is one of ours."""
+    """Train a method; return its network, and its estimator or None if a peer."""
     if method in OURS:
         dim = estimator_of(method, args, seed).fit(X)
         with dim._restored(X) as (model, _):
@@ -121,13 +121,13 @@ def network_of(method, X, args, seed):
 
 
 def standardized(train, test):
-    """Return both, standardised by the mean and scale of the first."""
+    """Yield both arrays, standardised by the moments of ``train``."""
     mean, scale = train.mean(0), np.maximum(train.std(0), 1e-6)
     return ((part - mean) / scale for part in (train, test))
 
 
 def probe(train, test, y, y_test):
-    """Return the accuracy of each probe."""
+    """Return {probe: accuracy on test}; probes are classifiers fitted to ``train``."""
     train, test = standardized(train, test)
     linear = LogisticRegression(C=0.01 if train.shape[1] > 500 else 0.1, max_iter=60)
     perceptron = MLPClassifier(
@@ -140,7 +140,7 @@ def probe(train, test, y, y_test):
 
 
 def measure(method, seed, args):
-    """Return the row of one method and seed."""
+    """Train one method and return its row of results."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     X, y, X_test, y_test = load(args.data, args.images)
@@ -167,7 +167,7 @@ def measure(method, seed, args):
 
 
 def attempt(method, seed, args):
-    """Return the row of one method and seed, or one that names the error."""
+    """Return the row of results of one method, or a row with its error."""
     try:
         return measure(method, seed, args)
     except Exception as error:  # the other methods go on
@@ -176,13 +176,13 @@ def attempt(method, seed, args):
 
 
 def layers(network, X):
-    """Return codes, the hidden layer and the flattened map of features as arrays."""
+    """Return three arrays for images X: codes, hidden layer, flattened feature map."""
     parts = zip(*training.layers(network, X), strict=True)
     return [torch.cat([p.flatten(1) for p in part]).float().numpy() for part in parts]
 
 
 def arguments():
-    """Return the options."""
+    """Return the parsed options, and with them the sizes of the encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=os.environ.get("SKDIM_DATA"))
     parser.add_argument("--seeds", type=int, default=3)
@@ -200,7 +200,7 @@ def arguments():
 
 
 def main():
-    """Run what is missing; every result is written at once."""
+    """Run methods and seeds without stored results; save after each."""
     args = arguments()
     name = "images/probes_paper" if args.paper else "images/probes"
     rows = stored(name)

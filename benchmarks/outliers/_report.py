@@ -19,10 +19,10 @@ LEVELS = 0.01, 0.05
 
 
 def on_tables(is_one_class=True, more_seeds=False):
-    """Return results on tables: all of them, and {name: {seed: rows}}.
+    """Return the results on tables, and {name of a score: {seed: rows}}.
 
-    The names are those of scores, the best mean AUROC first.  Seeds that only one
-    method has are left out unless ``more_seeds`` is true.
+    The score with the best mean AUROC comes first.  Seeds that only one method has are
+    left out unless ``more_seeds`` is True.
     """
     results = load("outliers/tables")
     results["rows"] = [
@@ -39,24 +39,28 @@ def on_tables(is_one_class=True, more_seeds=False):
 
 
 def name_of(row):
-    """Return the name of a score: its method, and which score of it."""
+    """Return the name of the score in a row: its method and, if several, which one."""
     parts = [row["method"], row["score"]]
     return ", ".join(part for part in parts if part not in ("parts", ""))
 
 
 def mean_of(seeds, key):
-    """Return the mean over all rows of all seeds."""
+    """Return the mean of column ``key`` over all rows of {seed: rows}."""
     return np.mean([row[key] for rows in seeds.values() for row in rows])
 
 
 def over_tables(seeds, key, digits=3, scale=1.0):
-    """Return the mean over tables as text, with its spread over seeds."""
+    """Return the mean of a column over tables as text, with its range over seeds."""
     means = [scale * np.mean([row[key] for row in rows]) for rows in seeds.values()]
     return spread(means, digits)
 
 
 def off(seeds, level):
-    """Return the error of the share of flagged normal rows, in points, as text."""
+    """Return the error of the share of flagged normal rows, as text.
+
+    It is the mean absolute difference from the level over tables, in percentage points,
+    with its range over seeds, or "" without p-values.
+    """
     key = f"flagged at {level}"
     if seeds[0][0][key] is None:
         return ""
@@ -65,7 +69,7 @@ def off(seeds, level):
 
 
 def outliers():
-    """Return InfoMaxOutlierDetector beside other detectors, one-class."""
+    """Return a Markdown table: detectors that are fitted to normal rows only."""
     results, groups = on_tables()
     shown = [*PEERS, DETECTOR, f"{DETECTOR}(calibration_size=0)"]
     lines = [
@@ -85,7 +89,7 @@ def outliers():
 
 
 def outliers_held():
-    """Return the p-values by the share of rows held out."""
+    """Return a Markdown table: errors of p-values by the share of held-out rows."""
     results, groups = on_tables(more_seeds=True)
     shown = {f"{DETECTOR}(calibration_size=0.5)": "0.5", DETECTOR: "0.75"}
     shown |= {f"{DETECTOR}(calibration_size=0.9)": "0.9", CROSSED: CROSSED}
@@ -107,7 +111,7 @@ def outliers_held():
 
 
 def outliers_tried():
-    """Return the parts of the detector's score, and other scores that were tried."""
+    """Return a Markdown table: parts of the detector's score, and other trials."""
     results, groups = on_tables()
     lines = [
         [name, over_tables(seeds, "AUROC"), over_tables(seeds, "AP")]
@@ -118,7 +122,7 @@ def outliers_tried():
 
 
 def outliers_neighbors():
-    """Return the AUROC by table, where the detector gains most first."""
+    """Return a Markdown table: AUROC by data set, the detector's largest gain first."""
     results, _ = on_tables()
     methods = [DETECTOR, "1 neighbour", "5 neighbours", "LUNAR"]
     groups = grouped(results["rows"], "table", "name")
@@ -133,7 +137,7 @@ def outliers_neighbors():
 
 
 def outliers_contaminated():
-    """Return detectors that are fitted to outliers too."""
+    """Return a Markdown table: detectors that are fitted to outliers too."""
     results, groups = on_tables(is_one_class=False)
     n_tables = {name: len(groups[name][0]) for name in groups}
     most = max(n_tables.values())
@@ -149,7 +153,7 @@ def outliers_contaminated():
 
 
 def outlier_images():
-    """Return the AUROC of detectors on images, over the classes."""
+    """Return a Markdown table: AUROC of detectors on images, over normal classes."""
     results = load("outliers/images")
     groups = {}
     for row in results["rows"]:

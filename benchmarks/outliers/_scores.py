@@ -1,4 +1,4 @@
-"""Scores of skdim's models: of the detector, of its parts, and others that were tried.
+"""Scores of outliers by skdim: the detector, its parts, and others that were tried.
 
 Each function takes rows to train on, rows to score and a seed.  It returns {name:
 scores} and p-values or None.  Outliers have high scores.
@@ -23,7 +23,7 @@ OURS = "InfoMaxOutlierDetector"
 
 
 def ours(X, X_test, seed, **params):
-    """Return the score of InfoMaxOutlierDetector, and its p-values if it has any."""
+    """Score by InfoMaxOutlierDetector, with p-values if it holds out rows for them."""
     detector = InfoMaxOutlierDetector(random_state=seed, **params).fit(X)
     scores = {"": -detector.score_samples(X_test)}
     p = detector.p_values(X_test) if detector.calibration_size else None
@@ -31,10 +31,10 @@ def ours(X, X_test, seed, **params):
 
 
 def crossed(X, X_test, seed, n_folds=4):
-    """Return cross-conformal p-values: each row is held out from one of the fits.
+    """Score with cross-conformal p-values: each row is held out from one of the fits.
 
     See Vovk, Annals of Mathematics and Artificial Intelligence 2015, arXiv 1208.0806.
-    The score is the mean of the scores of all fits.
+    The score is the mean over all fits.
     """
     total, n_higher = 0, 1
     for train, held in KFold(n_folds, shuffle=True, random_state=seed).split(X):
@@ -54,7 +54,7 @@ def parts_of(detector, X):
 
 
 def ours_by_parts(X, X_test, seed):
-    """Return each part of the detector's score alone, and the score without it."""
+    """Score by each part of the detector's score alone, and by the other parts."""
     detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed).fit(X)
     parts = parts_of(detector, X_test)
     scores = {f"{name} alone": part for name, part in parts.items()}
@@ -70,20 +70,20 @@ def relearned(X, X_test, seed, steps=200, **params):
 
 
 def at_capacity(X, X_test, seed, share):
-    """Return the score with noise that leaves this share of the default capacity."""
+    """Score by the detector with another noise: ``share`` of the default capacity."""
     nats = share * math.log(min(BATCH_SIZE, len(X)))
     scale = 1 / math.sqrt(math.expm1(2 * nats / default_estimator(X).n_components))
     return relearned(X, X_test, seed, noise_scale=min(max(scale, 1e-6), 1e6))
 
 
 def at_several_capacities(X, X_test, seed):
-    """Return the sum of the scores at half, the same and twice the capacity."""
+    """Score by the sum of three detectors: half, the same and twice the capacity."""
     parts = [at_capacity(X, X_test, seed, share)[0][""] for share in (0.5, 1, 2)]
     return {"": sum(parts)}, None
 
 
 class Residual(nn.Module):
-    """A linear map plus a perceptron; their sum starts as the identity."""
+    """The sum of a linear map and a perceptron, which starts as the identity."""
 
     def __init__(self, n_in, n_out, width=256):
         super().__init__()
@@ -95,12 +95,12 @@ class Residual(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, X):
-        """Return the sum of both."""
+        """Return the sum of both for rows X."""
         return self.straight(X) + self.last(self.bent(X))
 
 
 def residual(input_shape, n_outputs):
-    """Return an encoder whose features are the rows themselves before training."""
+    """Return an encoder whose features, before training, are its input rows."""
     (n_in,) = input_shape
     parts = [nn.Identity(), Residual(n_in, n_in), nn.Linear(n_in, n_outputs)]
     names = ("features", "hidden", "code")
@@ -129,7 +129,10 @@ def model_alone(X, X_test, seed, **params):
 
 
 def distance(X, X_test, k=5):
-    """Return the distance to the k-th neighbour."""
+    """Return the distance of each row of X_test to its k-th neighbour in X.
+
+    If X_test is X, no row is its own neighbour.
+    """
     k = min(k, len(X) - 1)
     index = NearestNeighbors(n_neighbors=k).fit(X)
     return (index.kneighbors() if X is X_test else index.kneighbors(X_test))[0][:, -1]

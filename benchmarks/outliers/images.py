@@ -1,7 +1,10 @@
-"""Outlier detectors on images: fitted to one class, they are to find the others.
+"""Outlier detectors on images: fitted to one class, they must find the others.
 
 Methods that learn have the same encoder, batch size and number of steps.  Images have
 32 x 32 pixels; those of MNIST get an empty border.  Every result is written at once.
+
+A method takes images to train on, images to score and a seed.  It returns {name:
+scores}, with high scores for outliers.
 """
 
 import warnings
@@ -38,27 +41,27 @@ def load(folder, data):
 
 
 def ours(X, X_test, seed):
-    """Return the score of InfoMaxOutlierDetector and each of its parts."""
+    """Return the scores of InfoMaxOutlierDetector and of each of its parts."""
     detector = InfoMaxOutlierDetector(calibration_size=0, random_state=seed).fit(X)
     parts = parts_of(detector, X_test)
     return {"": sum(parts.values())} | {f"{k} alone": v for k, v in parts.items()}
 
 
 def near(X, X_test, seed):
-    """Return the distance to the fifth neighbour on principal components."""
+    """Score by the distance to the fifth neighbour on 64 principal components."""
     pca = PCA(64, random_state=seed).fit(flat(X))
     return {"": distance(pca.transform(flat(X)), pca.transform(flat(X_test)))}
 
 
 def forest(X, X_test, seed):
-    """Return the score of an isolation forest on principal components."""
+    """Score by an isolation forest on 64 principal components."""
     pca = PCA(64, random_state=seed).fit(flat(X))
     model = IsolationForest(random_state=seed).fit(pca.transform(flat(X)))
     return {"": -model.score_samples(pca.transform(flat(X_test)))}
 
 
 def flat(images):
-    """Return rows of pixels from 0 to 1."""
+    """Return uint8 images as flat rows of numbers from 0 to 1."""
     return images.reshape(len(images), -1) / 255
 
 
@@ -71,13 +74,16 @@ class Autoencoder(nn.Module):
         self.decoder = Decoder(N_COMPONENTS, SIZES, shape[0])
 
     def forward(self, images):
-        """Return the score of each image."""
+        """Return the mean squared error of each image."""
         error = self.decoder(self.encoder(images)) - images
         return error.square().flatten(1).mean(1)
 
 
 class DeepSVDD(nn.Module):
-    """Distance to a center fixed before training (Ruff et al., ICML 2018)."""
+    """Score by the distance of codes to a fixed center (Ruff et al., ICML 2018).
+
+    The center is the mean code of the first batch, before training.
+    """
 
     def __init__(self, shape, generator):
         super().__init__()
@@ -85,7 +91,7 @@ class DeepSVDD(nn.Module):
         self.center = None
 
     def forward(self, images):
-        """Return the score of each image."""
+        """Return the squared distance of each image's code from the center."""
         codes = self.encoder(images)
         if self.center is None:
             self.center = codes.detach().mean(0)
@@ -93,7 +99,10 @@ class DeepSVDD(nn.Module):
 
 
 def learned(make):
-    """Return the method that minimises its own score of training images."""
+    """Return the method that trains a module to minimise its score of training images.
+
+    ``make(shape, generator)`` returns the module.
+    """
 
     def scores(X, X_test, seed):
         torch.manual_seed(seed)
@@ -126,7 +135,7 @@ METHODS = {
 
 
 def measure(data, images, normal, method, seed):
-    """Return rows of results, one for each score of a method."""
+    """Return rows of results for one normal class, a row for each score of a method."""
     X, y, X_test, y_test = images
     rng = np.random.default_rng(seed)
     train = rng.permutation(np.flatnonzero(y == normal))[:N_TRAIN]

@@ -3,10 +3,10 @@
 Tables come from the folder ``adbench`` of the data; at most 10,000 rows of each are
 drawn.  One-class: detectors are fitted to a random half of the normal rows and scored
 on all other rows.  Contaminated: they are fitted to all rows and scored on the same
-rows.  There is nothing to split then, so these runs have one seed.  For all methods,
-columns that are constant in training are dropped and the others standardised.
+rows.  These runs have one seed, because nothing is split.  For all methods, columns
+that are constant in training are dropped and the others standardised.
 
-``InfoMaxOutlierDetector`` has more seeds, which serve only the rates of flagged rows.
+``InfoMaxOutlierDetector`` has more seeds, used only for the rates of flagged rows.
 
 Every result is written at once, so that a run that was stopped can be continued.
 """
@@ -33,17 +33,17 @@ from benchmarks.outliers._scores import OURS, TRIALS, crossed, distance, ours
 
 MOST_ROWS = 10_000
 LEVELS = (0.01, 0.05)
-SHARES = (0.5, 0.75, 0.9)  # of the training rows, held out for the p-values
+SHARES = (0.5, 0.75, 0.9)  # shares of the training rows that are held out for p-values
 
 
 def names(folder):
-    """Return the names of the tables, by their number."""
+    """Return the names of the tables, in the order of their numbers."""
     found = (path.stem for path in (Path(folder) / "adbench").glob("*.npz"))
     return sorted(found, key=lambda name: int(name.split("_")[0]))
 
 
 def split(folder, name, seed, is_one_class):
-    """Return rows to train on, rows to score, and which of these are outliers."""
+    """Return X_train, X_test, and y: 1 for outliers among the test rows, 0 else."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     X, y = drawn(folder, name, rng)
     normal = np.flatnonzero(y == 0)
@@ -59,7 +59,7 @@ def split(folder, name, seed, is_one_class):
 
 
 def drawn(folder, name, rng):
-    """Return at most MOST_ROWS rows of a table, with the same share of outliers."""
+    """Return X, y of at most MOST_ROWS rows of a table, with its share of outliers."""
     with np.load(Path(folder) / "adbench" / f"{name}.npz", allow_pickle=True) as file:
         X, y = file["X"].astype(float), file["y"].ravel().astype(int)
     if len(y) <= MOST_ROWS:
@@ -77,46 +77,46 @@ def drawn(folder, name, rng):
 
 
 def neighbors(k):
-    """Return the method that scores by the distance to the k-th neighbour."""
+    """Return a method that scores by the distance to the k-th neighbour."""
     return lambda X, X_test, seed: ({"": distance(X, X_test, k)}, None)
 
 
 def forest(X, X_test, seed):
-    """Return the score of an isolation forest."""
+    """Score by an isolation forest."""
     return {"": -IsolationForest(random_state=seed).fit(X).score_samples(X_test)}, None
 
 
 def factor(X, X_test, seed):
-    """Return the local outlier factor."""
+    """Score by the local outlier factor."""
     if X is X_test:
         return {"": -LocalOutlierFactor().fit(X).negative_outlier_factor_}, None
     return {"": -LocalOutlierFactor(novelty=True).fit(X).score_samples(X_test)}, None
 
 
 def mixture(X, X_test, seed):
-    """Return the negative log-density of a mixture of ten normal distributions."""
+    """Score by the negative log-density of a mixture of ten normal distributions."""
     n_components = min(10, len(X) // 2)
     model = GaussianMixture(n_components, random_state=seed).fit(X)
     return {"": -model.score_samples(X_test)}, None
 
 
 def lunar(X, X_test, seed):
-    """Return the score of LUNAR (Goodge et al., arXiv 2112.05355), from PyOD."""
+    """Score by LUNAR of PyOD (Goodge et al., arXiv 2112.05355)."""
     torch.manual_seed(seed)
     detector = LUNAR(random_state=seed).fit(X)
-    is_same = X is X_test  # scores of training rows are known from the fit
+    is_same = X is X_test  # the fit has scored the training rows
     return {
         "": detector.decision_scores_ if is_same else detector.decision_function(X_test)
     }, None
 
 
 def covariance(X, X_test, seed):
-    """Return the Mahalanobis distance by the minimum covariance determinant."""
+    """Score by the Mahalanobis distance, with the minimum covariance determinant."""
     return {"": MinCovDet(random_state=seed).fit(X).mahalanobis(X_test)}, None
 
 
 def variant(**params):
-    """Return {name: method} of InfoMaxOutlierDetector with these parameters."""
+    """Return {name: method} for InfoMaxOutlierDetector with these parameters."""
     named = ", ".join(f"{name}={value}" for name, value in params.items())
     return {f"{OURS}({named})": partial(ours, **params)}
 
@@ -135,7 +135,7 @@ METHODS = {
     "cross-conformal, 4 folds": crossed,
     **TRIALS,
 }
-MORE_SEEDS = {OURS: 6}  # rates of rare events vary more than ranks
+MORE_SEEDS = {OURS: 6}  # rates of flagged rows vary more than AUROC
 OF_CONTAMINATED = {
     **variant(calibration_size=0),
     **variant(calibration_size=0, support_fraction=0.7),
@@ -148,7 +148,7 @@ TOO_SLOW = {("minimum covariance determinant", "17_InternetAds")}
 
 
 def measure(folder, table, seed, method, is_one_class):
-    """Return rows of results, one for each score of a method."""
+    """Run one method on one table; return a row of results for each of its scores."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     X, X_test, y = split(folder, table, seed, is_one_class)
@@ -171,11 +171,12 @@ def measure(folder, table, seed, method, is_one_class):
 
 
 def floors(folder, n_repeats=1000):
-    """Return the error that conformal p-values have by chance, from a simulation.
+    """Simulate the error that valid conformal p-values have by chance.
 
-    Scores are exchangeable there, so the p-values are valid.  The error is the mean
-    absolute deviation of the share of flagged rows from the level, over all tables.
-    Returns {share of rows held out: {level: error}}.
+    The error is the mean absolute difference between the share of flagged normal rows
+    and the level, over ``n_repeats`` draws and all tables.  Simulated scores are
+    independent and identically distributed, so the p-values are valid.  Returns
+    {share of training rows held out: {level: error}}.
     """
     rng, off = np.random.default_rng(0), {}
     for name in names(folder):
@@ -196,7 +197,7 @@ def floors(folder, n_repeats=1000):
 
 
 def main():
-    """Run what is missing."""
+    """Do all runs that are missing; save after each."""
     args = arguments(__doc__, jobs=1)
     rows = stored("outliers/tables")
     known = {(r["table"], r["seed"], r["method"], r["one-class"]) for r in rows}

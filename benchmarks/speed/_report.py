@@ -17,7 +17,7 @@ MEMORY = ["fit, MiB", "transform, MiB", "output, MiB", "fit, s", "transform, s"]
 
 
 def parity():
-    """Return speed against plain torch."""
+    """Return a Markdown table: speed compared with plain torch."""
     results = load("speed/parity")
     rows = []
     for key, title in PARITY.items():
@@ -27,7 +27,7 @@ def parity():
 
 
 def image_time():
-    """Return the time of each method divided by that of skdim, round by round."""
+    """Return a Markdown table: time of each method, divided by that of skdim."""
     results = load("speed/image_time")
     seconds = {
         (row["method"], row["data"], row["seed"]): row["seconds"]
@@ -48,7 +48,7 @@ def image_time():
 
 
 def memory():
-    """Return memory in addition to data on disk, and time."""
+    """Return a Markdown table: time and memory for data on disk."""
     results = load("speed/memory")
     rows = [
         [row["form"], row["views"] or "none", *(f"{row[name]:.0f}" for name in MEMORY)]

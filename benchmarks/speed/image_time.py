@@ -15,7 +15,7 @@ CASES = [images.Case("mnist", 64, 50), images.Case("cifar10", 64, 50)]
 
 
 def seconds(method, case, X, seed):
-    """Return the seconds of one training."""
+    """Return the seconds that one training of a method takes."""
     is_ours = method == images.OURS
     setting = {} if is_ours else images.PEERS[method][1][0]
     start = time.perf_counter()

@@ -28,7 +28,11 @@ def held():
 
 
 class Peak:
-    """Sample the memory of this process in a thread of its own."""
+    """Context that measures seconds and the growth of memory within it.
+
+    After the block, ``seconds`` and ``beyond``, in MiB, hold the results.  A thread
+    samples the memory of this process.
+    """
 
     def __enter__(self):
         self.start = self.most = held()
@@ -50,7 +54,7 @@ class Peak:
 
 
 def chunks(shape):
-    """Yield parts of a table of clusters, float32."""
+    """Yield (slice, float32 rows): parts of a random table with clusters."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(50, shape[1]))
     for start in range(0, shape[0], ROWS_AT_ONCE):
@@ -60,7 +64,7 @@ def chunks(shape):
 
 
 def memory_map(folder, shape):
-    """Write the table as one file of NumPy and map it."""
+    """Write the table as a file of NumPy, unless it is there; return a memory map."""
     path = folder / "rows.npy"
     if not path.exists():
         rows = np.lib.format.open_memmap(path, "w+", np.float32, shape)
@@ -99,7 +103,7 @@ FORMS = {"memory map": memory_map, "HDF5": hdf5, "row by row": Items}
 
 
 def measure(form, folder, shape, params, results):
-    """Fit and transform in this process; put memory and time into ``results``."""
+    """Fit and transform in this process; put memory and seconds into ``results``."""
     from skdim import NoiseInjectedDIM
 
     warnings.simplefilter("ignore")
@@ -122,7 +126,7 @@ def measure(form, folder, shape, params, results):
 
 
 def main():
-    """Measure all forms with and without views."""
+    """Measure all forms of data with and without views, and save the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="*", default=list(FORMS))

@@ -24,7 +24,7 @@ EPOCHS, BATCH, SIZES, D, SIGMA = 5, 512, (512, 256), 16, 1.0
 
 
 def plain_encoder():
-    """Return the encoder as one would write it."""
+    """Return the encoder as a user of torch would write it."""
     return nn.Sequential(
         nn.Linear(784, SIZES[0]),
         nn.ReLU(),
@@ -35,7 +35,10 @@ def plain_encoder():
 
 
 def bound(u, noise):
-    """InfoNCE with the Gaussian kernel of the channel."""
+    """Return InfoNCE in nats between codes ``u`` and noisy codes ``u + SIGMA * noise``.
+
+    The critic is the Gaussian density of the noise.
+    """
     y = u + SIGMA * noise
     scores = u @ y.T - 0.5 * (u.square().sum(1)[:, None] + y.square().sum(1))
     return math.log(len(u)) + F.log_softmax(scores / SIGMA**2, 0).diagonal().mean()
@@ -48,7 +51,7 @@ def whitening(covariance):
 
 
 def plain_fit(X):
-    """Train with a loop written by hand; return the encoder and its affine map."""
+    """Train with a loop written by hand; return a function from rows to codes."""
     encoder, rows = plain_encoder(), torch.from_numpy(X)
     mean = rows.double().mean().float()
     scale = 1 / rows.double().std().float()
@@ -80,13 +83,13 @@ def plain_fit(X):
 
 
 def plain_transform(codes_of, X):
-    """Apply the encoder in batches of a size that suits the cache."""
+    """Return the codes of X, computed in batches of a size that suits the cache."""
     with torch.inference_mode():
         return torch.cat([codes_of(part) for part in torch.from_numpy(X).split(1337)])
 
 
 def training_products():
-    """Yield each matrix product of one training step, and its operations."""
+    """Yield (number of operations, function) of each matrix product of a step."""
     for layer, (n_in, n_out) in enumerate(itertools.pairwise([784, *SIZES, D])):
         x, w = torch.randn(BATCH, n_in), torch.randn(n_out, n_in)
         g = torch.randn(BATCH, n_out)
@@ -98,7 +101,7 @@ def training_products():
 
 
 def product_rate(steps):
-    """Return the operations per second of the matrix products of training alone."""
+    """Return operations per second of the matrix products of ``steps`` steps alone."""
     total, operations = 0.0, 0
     for count, product in training_products():
         product()
@@ -108,7 +111,10 @@ def product_rate(steps):
 
 
 def fit_operations(n_rows):
-    """Return the operations of all matrix products of ``fit``, calibration included."""
+    """Return the number of operations of all matrix products of ``fit``.
+
+    It includes calibration and the information at the end.
+    """
     steps = EPOCHS * (n_rows // BATCH)
     per_step = sum(count for count, _ in training_products())
     per_row = sum(2 * n * m for n, m in itertools.pairwise([784, *SIZES, D]))
@@ -116,14 +122,14 @@ def fit_operations(n_rows):
 
 
 def seconds(call):
-    """Return the processor time of a call, and its result."""
+    """Return the processor time of ``call()`` in seconds, and its result."""
     start = time.process_time()
     result = call()
     return time.process_time() - start, result
 
 
 def measure(X, cancer, seed):
-    """Time everything once; return the row of results."""
+    """Time everything once on X and on breast cancer; return the row of results."""
     dim = NoiseInjectedDIM(
         D,
         noise_scale=SIGMA,

@@ -15,7 +15,7 @@ LOADERS = {
 
 
 def tables(folder):
-    """Return {name: (X, y)}: tables of scikit-learn, and of ``FOLDER/tables/*.npz``."""
+    """Return {name: (X, y)} of scikit-learn's tables and of ``folder/tables/*.npz``."""
     found = {name: load(return_X_y=True) for name, load in LOADERS.items()}
     if folder:
         for path in sorted(Path(folder, "tables").glob("*.npz")):

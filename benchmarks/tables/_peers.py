@@ -1,7 +1,8 @@
 """Peers trained like skdim: the same inputs, network, augmentations and steps.
 
-Losses have the weights of their papers.  The output is the layer to which the loss is
-applied, as in skdim, standardised by the training rows.
+A peer is another method that learns features.  Losses have the weights of their papers.
+The output is the layer to which the loss is applied, as in skdim, standardised by the
+training rows.
 """
 
 import numpy as np
@@ -13,19 +14,19 @@ from torch.nn import functional as F
 
 from benchmarks import _losses as losses
 
-BATCH, RATE, WEIGHT_DECAY = 256, 6e-3, 0.5  # as ours
+BATCH, RATE, WEIGHT_DECAY = 256, 6e-3, 0.5  # as in skdim
 SIZES = (256,)
 N_NEIGHBORS, SWAPPED = 5, 0.5
 
 
 def bounded(X):
-    """Return standardised rows as a tensor, with outliers bounded to 3."""
+    """Return standardised rows as a float32 tensor, with values squashed to [-3, 3]."""
     X = torch.from_numpy(np.asarray(X, np.float32))
     return X / (1 + (X / 3).square()).sqrt()
 
 
 def network(n_in, n_out, sizes=SIZES):
-    """Return a multi-layer perceptron with ReLU."""
+    """Return a multi-layer perceptron with ReLU and hidden layers of these sizes."""
     layers = nn.Sequential()
     for size in sizes:
         layers.append(nn.Linear(n_in, size)).append(nn.ReLU())
@@ -34,7 +35,7 @@ def network(n_in, n_out, sizes=SIZES):
 
 
 class Views:
-    """Batches of rows, and views of them with cells swapped from near rows."""
+    """Draw batches of rows of X, and views of them with cells taken from near rows."""
 
     def __init__(self, X, seed):
         self.X = bounded(X)
@@ -45,7 +46,7 @@ class Views:
         self.generator = torch.Generator().manual_seed(seed)
 
     def batches(self, n_steps):
-        """Yield indices of rows."""
+        """Yield a tensor with the indices of a batch of rows for each step."""
         size = min(BATCH, len(self.X))
         order = []
         for _ in range(n_steps):
@@ -55,7 +56,7 @@ class Views:
             order = order[size:]
 
     def __call__(self, index):
-        """Return an augmented copy of these rows: a view of them."""
+        """Return a view of the rows with these indices: a random augmented copy."""
         X, shape = self.X[index], (len(index),)
         pick = torch.randint(self.near.shape[1], shape, generator=self.generator)
         other = self.X[self.near[index, pick]]
@@ -64,7 +65,7 @@ class Views:
         )
 
 
-# By peer: a function from the number of components to the loss.
+# Name of a peer -> function from the number of components to the loss.
 LOSSES = {
     "SimCLR": lambda n: losses.simclr,
     "VICReg": lambda n: losses.vicreg,
@@ -80,7 +81,7 @@ LOSSES = {
 
 
 def train(parameters, loss_of_batch, batches, n_steps, rate=RATE):
-    """Minimise with AdamW under a one-cycle schedule."""
+    """Minimise ``loss_of_batch(index)`` with AdamW on a one-cycle schedule."""
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=WEIGHT_DECAY)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=n_steps + 1, pct_start=0.15
@@ -94,7 +95,7 @@ def train(parameters, loss_of_batch, batches, n_steps, rate=RATE):
 
 @torch.no_grad()
 def transformer(module, X):
-    """Return a function on arrays that applies the module and standardises."""
+    """Return a function on arrays that applies ``module``, standardised on X."""
     scaler = StandardScaler().fit(module(bounded(X)).numpy())
 
     @torch.no_grad()
@@ -105,7 +106,7 @@ def transformer(module, X):
 
 
 def self_supervised(make_loss, X, n_components, n_steps, seed):
-    """Train an encoder by a loss on two views; return its transform to codes."""
+    """Train an encoder by a loss on two views; return a function from rows to codes."""
     torch.manual_seed(seed)
     views, encoder = Views(X, seed), network(X.shape[1], n_components)
     loss = make_loss(n_components)
@@ -122,7 +123,7 @@ def self_supervised(make_loss, X, n_components, n_steps, seed):
 
 
 def autoencoder(X, n_components, n_steps, seed):
-    """Train to restore rows from views of them; return the transform to codes."""
+    """Train to restore rows from their views; return a function from rows to codes."""
     torch.manual_seed(seed)
     views, encoder = Views(X, seed), network(X.shape[1], n_components)
     model = nn.Sequential(encoder, network(n_components, X.shape[1]))
@@ -136,13 +137,13 @@ def autoencoder(X, n_components, n_steps, seed):
 
 
 def untrained(X, seed):
-    """Return the transform to the hidden layer of a network that is not trained."""
+    """Return a function from rows to the hidden layer of an untrained network."""
     torch.manual_seed(seed)
     return transformer(network(X.shape[1], 1)[:-1], X)
 
 
 def flow(X, n_steps, seed):
-    """Fit a normalising flow by likelihood; return the map to its base distribution."""
+    """Fit a normalising flow by likelihood; return the map to its base variables."""
     import zuko
 
     torch.manual_seed(seed)

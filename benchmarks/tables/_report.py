@@ -20,7 +20,7 @@ USES = ["LR", "LDA", "GNB", "kNN", "LR, 10 %", "GNB, 10 %", "kNN, 10 %"]
 
 
 def defaults():
-    """Return the match and the accuracy of each choice behind the defaults."""
+    """Return a Markdown table: match and accuracy for values of each parameter."""
     results = load("tables/defaults")
     rows = [
         [
@@ -35,7 +35,7 @@ def defaults():
 
 
 def summarized(what):
-    """Return the summary of all representations, the text above it and that below."""
+    """Return the summary of all representations, and the text above and below it."""
     results = load("tables/features")
     n_tables, n_splits = (
         len({row[key] for row in results["rows"]}) for key in ("table", "seed")
@@ -49,7 +49,7 @@ def summarized(what):
 
 
 def features():
-    """Return accuracy and match of all representations."""
+    """Return a Markdown table: accuracy and match of all representations."""
     found, text, below = summarized("Accuracy in percent")
     header = list(found[0])
     rows = [
@@ -60,7 +60,7 @@ def features():
 
 
 def gains():
-    """Return the accuracy of some representations less that of the inputs."""
+    """Return a Markdown table: accuracy of representations minus that of the inputs."""
     found, text, below = summarized("Points of accuracy over the standardised inputs")
     found = {row["representation"]: row for row in found}
     rows = [

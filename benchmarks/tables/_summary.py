@@ -10,9 +10,10 @@ USES = [*CLASSIFIERS, *(f"{name}, 10 %" for name in CLASSIFIERS)]
 
 
 def summary(rows):
-    """Return one row per representation: means over tables, and the mean rank.
+    """Return a row for each representation: means over tables, and its mean rank.
 
-    Representations are ranked by accuracy, on each table with each classifier.
+    ``rows`` are the results of features.py.  Representations are ranked by accuracy on
+    each table with each classifier; rank 1 is the best.
     """
     kinds, tables = (
         list(dict.fromkeys(row[key] for row in rows))
@@ -21,7 +22,7 @@ def summary(rows):
     groups = grouped(rows, "representation", "table")
 
     def means(kind, key):
-        """Return the mean over seeds, by table."""
+        """Return an array: the mean over seeds of column ``key``, for each table."""
         return np.array(
             [np.mean([row[key] for row in groups[kind, table]]) for table in tables]
         )

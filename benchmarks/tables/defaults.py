@@ -1,4 +1,4 @@
-"""The choices behind the defaults: each is varied while the others keep theirs.
+"""Reasons for the default parameters: each is varied, the others keep their default.
 
 Half of the rows of each table are held out.  There are as many components as columns,
 up to 16.  "match" is the sliced 2-Wasserstein distance of held-out codes to their
@@ -73,7 +73,7 @@ DEFAULTS = {
 
 
 def variants():
-    """Yield (what is varied, its value, the parameters that are set)."""
+    """Yield (name of a setting, its value, {setting: value} besides the defaults)."""
     for name, values in SWEEPS.items():
         for value in values:
             yield name, str(value), {} if value == DEFAULTS[name] else {name: value}
@@ -94,7 +94,7 @@ def matching_variants():
 
 
 def build(n_rows, n_components, seed, settings):
-    """Return the estimator of a variant, not fitted."""
+    """Return the unfitted estimator for these settings and sizes of the data."""
     settings = dict(settings)
     batch = min(settings.pop("batch_size", BATCH), n_rows)
     steps = settings.pop("steps", STEPS)
@@ -114,7 +114,7 @@ def build(n_rows, n_components, seed, settings):
 
 
 def measure(X, y, seed, settings):
-    """Fit one variant to one table; return match and accuracies of held-out rows."""
+    """Fit one variant to half of a table; return match and accuracies on the other."""
     X, X_test, y, y_test = halves(X, y, seed)
     dim = build(len(X), min(16, X.shape[1]), seed, settings)
     codes, held_out = dim.fit_transform(X), dim.transform(X_test)

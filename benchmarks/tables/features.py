@@ -4,7 +4,9 @@ Every representation is fitted to the standardised rows of one half of a table, 
 labels; those with a star use them.  Classifiers are fitted to its output, with all
 labels and with a tenth of them, drawn five times.  Measured on the other half: the
 accuracy, and the match.  The match is the sliced 2-Wasserstein distance of the output
-to N(0, I), as a multiple of that of a true sample.
+to N(0, I), divided by the mean distance of samples drawn from N(0, I).
+
+In this file a transform is a function from an array of rows to an array of features.
 """
 
 import time
@@ -52,19 +54,19 @@ CLASSIFIERS = {
 
 
 def ours(X, y, seed, n_components=WIDTH, **parameters):
-    """Fit skdim; return its transform."""
+    """Fit NoiseInjectedDIM with these parameters; return its transform."""
     dim = NoiseInjectedDIM(n_components, random_state=seed, **parameters)
     return dim.fit(X, y).transform
 
 
 def beside(X, y, seed, **parameters):
-    """Fit skdim; return codes and inputs side by side."""
+    """Fit skdim; return a transform to codes and inputs side by side."""
     transform = ours(X, y, seed, **parameters)
     return lambda X: np.hstack([transform(X), X])
 
 
 def several(X, y, seed, n_fits=3, **parameters):
-    """Fit skdim from several seeds; return all codes side by side."""
+    """Fit skdim from several seeds; return a transform to all codes side by side."""
     fits = [ours(X, y, seed + 100 * k, **parameters) for k in range(n_fits)]
     return lambda X: np.hstack([transform(X) for transform in fits])
 
@@ -80,7 +82,10 @@ def matching_plain(X, y, seed):
 
 
 def theirs(make):
-    """Return a function that fits a scikit-learn transformer."""
+    """Return a function that fits the transformer ``make(seed)`` to labelled rows.
+
+    Rows with the label -1 are left out.  It returns the transform.
+    """
 
     def fit(X, y, seed):
         known = y >= 0
@@ -92,19 +97,19 @@ def theirs(make):
 
 
 def quantile(seed):
-    """Return a quantile transformer to the normal distribution."""
+    """Return an unfitted quantile transformer to the normal distribution."""
     return QuantileTransformer(
         n_quantiles=200, output_distribution="normal", random_state=seed
     )
 
 
 def whitening():
-    """Return principal components of variance 1."""
+    """Return an unfitted PCA whose components have variance 1."""
     return PCA(0.999, whiten=True, svd_solver="full")
 
 
 def random_trees(seed):
-    """Return leaves of random trees, reduced to WIDTH columns by an SVD."""
+    """Return an unfitted embedding by leaves of random trees, with WIDTH columns."""
     trees = RandomTreesEmbedding(100, max_depth=5, random_state=seed)
     return make_pipeline(trees, TruncatedSVD(WIDTH, random_state=seed))
 
@@ -119,7 +124,7 @@ class SomeNeighborhoodComponents(NeighborhoodComponentsAnalysis):
 
 
 def representations():
-    """Return {name: function (X, y, seed) -> transform}."""
+    """Return {name: function (X, y, seed) -> transform}; a star marks use of y."""
     found = {
         "inputs": theirs(lambda seed: FunctionTransformer()),
         "skdim": ours,
@@ -157,19 +162,19 @@ def representations():
 
 
 def self_supervised(make_loss, X, y, seed):
-    """Train a network by a loss of a peer; return its transform."""
+    """Train a network by the loss of a peer; return its transform."""
     return peers.self_supervised(make_loss, X, WIDTH, STEPS, seed)
 
 
 def split(X, y, seed):
-    """Return halves of a table, standardised by the first."""
+    """Return X, X_test, y, y_test: halves of a table, standardised by the first."""
     X, X_test, y, y_test = halves(X, y, seed)
     scaler = StandardScaler().fit(X)
     return scaler.transform(X), scaler.transform(X_test), y, y_test
 
 
 def some(y, seed):
-    """Return labels of a tenth of each class, at least two rows; -1 for the others."""
+    """Return y with labels for a tenth of each class, at least two rows; else -1."""
     rng = np.random.default_rng(seed)
     known = np.full(len(y), -1)
     for label in np.unique(y):
@@ -180,7 +185,10 @@ def some(y, seed):
 
 
 def accuracies(Z, Z_test, y, y_test):
-    """Return the accuracy in percent of each classifier; -1 in ``y`` is no label."""
+    """Return {classifier: accuracy in percent}; -1 in ``y`` marks unlabelled rows.
+
+    A classifier that cannot be fitted has 0.
+    """
     rows = y >= 0
     found = {}
     for name, make in CLASSIFIERS.items():
@@ -193,7 +201,7 @@ def accuracies(Z, Z_test, y, y_test):
 
 
 def measure(fit, uses_labels, X, X_test, y, y_test, seed):
-    """Fit one representation to one split; return its results.
+    """Fit one representation by ``fit(X, y, seed)``; return its row of results.
 
     A representation that uses labels is fitted again when there are few labels.
     """

@@ -1,7 +1,7 @@
 """The part of skdim that computes with torch.
 
-Its modules are attributes that are imported on first use: ``from . import _core`` does
-not import torch, and ``_core.bounds`` does.
+Modules are imported when they are first accessed as attributes, so that importing skdim
+does not import torch: ``from . import _core`` does not, and ``_core.bounds`` does.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ from types import ModuleType
 
 from .._utils.process import uninterrupted
 
-_TRAINING = {"divergence", "streaming", "training"}
+_TRAINING = {"divergence", "streaming", "training"}  # modules that make optimizers
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import the module of this name; called once, before it is an attribute."""
+    """Import and return the module ``name`` of this package.
+
+    Python calls this on the first access only; the module is an attribute from then on.
+
+    Raises
+    ------
+    AttributeError
+        If there is no such module.
+    """
     if name not in __dir__():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     load_torch(for_training=name in _TRAINING)
@@ -25,25 +33,26 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    """Return the names of all modules, imported or not."""
+    """Return the names of all modules of this package, imported or not."""
     return [module.name for module in pkgutil.iter_modules(__path__)]
 
 
 @cache
 def load_torch(for_training: bool = False) -> None:
-    """Import torch as a whole, even if the user presses Ctrl-C meanwhile.
+    """Import torch, and hold back Ctrl-C until the import is complete.
 
-    An import of torch that is broken off cannot be repeated in the same process.
+    An import of torch that is interrupted cannot be repeated in the same process.
 
     Parameters
     ----------
     for_training : bool, default=False
-        Whether to import what the first optimizer needs as well, which is much more.
+        True also imports what torch loads when the first optimizer is made, which is
+        much more; False imports torch alone.
 
     Raises
     ------
     KeyboardInterrupt
-        If Ctrl-C was pressed, once the import is complete.
+        If Ctrl-C was pressed, after the import is complete.
     """
     with uninterrupted():
         import torch

@@ -1,4 +1,7 @@
-"""The adversary that holds codes to a prior; equation (7) of arXiv 1808.06670."""
+"""The discriminator: the encoder's adversary, which matches codes to a prior.
+
+Equation (7) of Hjelm et al., arXiv:1808.06670.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,17 @@ __all__ = ["Discriminator"]
 class Discriminator(nn.Module):
     """A perceptron that learns to tell codes from draws of the prior.
 
-    Its two losses, both cross-entropies in nats, are minimised in turn: that of
-    ``classification_loss`` by an optimiser of its own, that of ``fooling_loss`` by the
-    encoder (the non-saturating loss of Goodfellow et al., arXiv 1406.2661).
+    Training minimises two cross-entropies in turn: the discriminator's own optimiser
+    lowers ``classification_loss``, and the encoder lowers ``fooling_loss``, until codes
+    look like draws of the prior (the non-saturating loss of Goodfellow et al.,
+    arXiv:1406.2661).
 
     Parameters
     ----------
     n_components : int
+        Number of components of the code.
     generator : torch.Generator or None
-        Draws the weights.
+        Draws the network weights; None leaves them unset, to be loaded.
     """
 
     hidden_layer_sizes = (1000, 200)  # as in arXiv 1808.06670
@@ -39,20 +44,44 @@ class Discriminator(nn.Module):
         self.layers.append(linear(sizes[-1], 1, generator))
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return a new optimiser of the discriminator; its rate stays constant."""
+        """Return a new Adam optimiser of the discriminator; its rate stays constant."""
         return torch.optim.Adam(
             self.parameters(), self.learning_rate, betas=self.betas, fused=True
         )
 
     def classification_loss(self, codes: Tensor, draws: Tensor) -> Tensor:
-        """Return the cross-entropy of telling codes from draws of the prior."""
+        """Return the discriminator's loss for telling codes from draws of the prior.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (n_rows, n_components)
+            Codes in the units of the prior, detached from the encoder.
+        draws : Tensor of shape (n_rows, n_components)
+            Random draws from the prior.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            Sum of the mean cross-entropies of codes and of draws, in nats; ``2 log(2)``
+            at chance.
+        """
         of_draws, of_codes = self.layers(torch.cat([draws, codes])).split(len(draws))
         return softplus(-of_draws).mean() + softplus(of_codes).mean()
 
     def fooling_loss(self, codes: Tensor) -> Tensor:
-        """Return the cross-entropy of codes being taken for draws of the prior.
+        """Return the encoder's loss for making codes pass for draws of the prior.
 
-        Its gradient reaches the codes and not the discriminator.
+        Its gradient reaches the codes but not the discriminator.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (n_rows, n_components)
+            Codes in the units of the prior, attached to the encoder.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            Mean cross-entropy in nats; ``log(2)`` at chance.
         """
         with self._frozen():
             return softplus(-self.layers(codes)).mean()

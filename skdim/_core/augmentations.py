@@ -1,9 +1,14 @@
-"""Augmentations: functions that make a view, a changed copy, of each row of a batch.
+"""Augmentations: functions that change each row of a batch at random.
 
-Each is called as ``(inputs, strength, generator)`` with scaled inputs, or as
-``(inputs, near, strength, generator)`` if it needs near rows, and returns a tensor of
-the same shape.  Tables have the shape (n_rows, n_features), images (n_rows, channels,
-height, width).
+The changed copy of a row is a view.  Training compares codes of views, so that codes
+ignore what an augmentation changes.
+
+Every augmentation is called as ``(x, strength, generator)``, or as ``(x, near,
+strength, generator)`` if it needs near rows.  ``x`` are scaled inputs: tables of shape
+(n_rows, n_features), or images of shape (n_images, channels, height, width).  Row i of
+``near``, of the same shape, is one of the nearest rows of row i.  A ``strength`` of 0
+changes nothing.  ``generator`` makes all draws, independently for each row.  The result
+is a new tensor of the same shape.
 """
 
 from __future__ import annotations
@@ -20,18 +25,28 @@ __all__ = ["AUGMENTATIONS", "Augmentation"]
 
 
 def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from U[0, 1) in the type and on the device of ``like``."""
+    """Return independent draws from U[0, 1) in a tensor of this shape.
+
+    It has the data type and the device of the tensor ``like``.
+    """
     draws = torch.empty(shape, dtype=like.dtype, device=like.device)
     return draws.uniform_(generator=generator)
 
 
 def _per_image(x: Tensor, generator: torch.Generator, n: int = 1) -> Tensor:
-    """Draw n numbers in [-1, 1) for each image, in the shape (n, n_images, 1, 1, 1)."""
+    """Draw ``n`` independent numbers, uniform in [-1, 1), for each image of ``x``.
+
+    The result has the shape (n, n_images, 1, 1, 1): each of its n parts broadcasts with
+    the images, of shape (n_images, channels, height, width).
+    """
     return 2 * uniform((n, len(x), 1, 1, 1), x, generator) - 1
 
 
 def _chosen(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Draw a mask of shape (n_images, 1, 1, 1) that is True with this probability."""
+    """Choose each image of the batch ``x`` with this probability, independently.
+
+    The result is a mask of shape (n_images, 1, 1, 1), True for the chosen images.
+    """
     return uniform((len(x), 1, 1, 1), x, generator) < probability
 
 
@@ -39,7 +54,11 @@ def _chosen(x: Tensor, probability: float, generator: torch.Generator) -> Tensor
 
 
 def jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Add normal noise of standard deviation ``strength``."""
+    """Return a table with normal noise of standard deviation ``strength`` added.
+
+    An augmentation of tables.  The noise is independent for each cell of ``x``, which
+    holds scaled columns and has the shape (n_rows, n_features).
+    """
     noise = torch.empty_like(x).normal_(std=strength, generator=generator)
     return x + noise
 
@@ -47,14 +66,22 @@ def jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def swap(
     x: Tensor, near: Tensor, strength: float, generator: torch.Generator
 ) -> Tensor:
-    """Replace each cell, with probability ``strength``, by that of the near row."""
+    """Return a table in which some cells are replaced by those of a near row.
+
+    An augmentation of tables.  Each cell of ``x`` is replaced, independently with
+    probability ``strength``, by the same cell of ``near``.  Both have the shape
+    (n_rows, n_features), and row i of ``near`` is one of the nearest rows of row i of
+    ``x``.
+    """
     return torch.where(uniform(x.shape, x, generator) < strength, near, x)
 
 
 def marginal(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Replace each cell, with probability ``strength``, by one of its column's.
+    """Return a table in which some cells are replaced by others of their column.
 
-    The corruption of SCARF, arXiv 2106.15147.
+    An augmentation of tables.  Each cell of ``x``, of shape (n_rows, n_features), is
+    replaced, independently with probability ``strength``, by the cell of a random row
+    of ``x`` in the same column.  This is the corruption of SCARF, arXiv 2106.15147.
     """
     rows = torch.randint(len(x), x.shape, generator=generator, device=x.device)
     return swap(x, x.gather(0, rows), strength, generator)
@@ -64,9 +91,11 @@ def marginal(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def shift(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Shift images by whole pixels, up to ``strength`` times their size each way.
+    """Return images shifted at random by whole pixels along height and width.
 
-    Pixels at the edge are repeated.
+    An augmentation.  Both shifts are drawn for each image of ``x``, of shape (n_images,
+    channels, height, width), uniformly from ``-strength`` to ``strength`` times its
+    height or width.  Pixels at the edge are repeated.
     """
     n, _, height, width = x.shape
     rows, columns = (
@@ -85,6 +114,12 @@ def shift(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def _offset(
     size: int, strength: float, n: int, like: Tensor, generator: torch.Generator
 ) -> Tensor:
+    """Draw for each of ``n`` images by how many pixels it is shifted along one axis.
+
+    Draws are integers, uniform between ``-strength * size`` and ``strength * size``,
+    with ``size`` the number of pixels along the axis.  The result has the shape (n, 1)
+    and is on the device of ``like``.
+    """
     most = round(strength * size)
     return torch.randint(
         -most, most + 1, (n, 1), generator=generator, device=like.device
@@ -92,15 +127,19 @@ def _offset(
 
 
 def affine(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Rotate, scale, shear and shift images.
+    """Return images that are rotated, scaled, sheared and shifted at random.
 
-    At ``strength`` 1: by up to 60 degrees, a factor of exp(0.4), and 40 %.
+    An augmentation.  At ``strength`` 1, each image of ``x``, of shape (n_images,
+    channels, height, width), is rotated by up to 60 degrees, scaled by a factor from
+    exp(-0.4) to exp(0.4), sheared by up to 0.4 pixels a pixel, and shifted by up to 20
+    % of its height and width.  Angle, logarithm of the factor, shear and shifts are
+    drawn uniformly, and their limits are proportional to ``strength``.
     """
     angle, stretch, shear, right, down = _per_image(x, generator, 5) * strength
     angle = angle * (math.pi / 3)
     zoom = (0.4 * stretch).exp()
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    # Coordinates go from -1 to 1 in height and width, whatever these are.
+    # Coordinates go from -1 to 1 over height and width; ``tall`` makes pixels square.
     tall = x.shape[2] / x.shape[3]
     top = torch.cat([cos, (0.4 * shear - sin) * tall, 0.4 * right], dim=3)
     bottom = torch.cat([sin / tall, cos, 0.4 * down], dim=3)
@@ -108,10 +147,16 @@ def affine(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def crop(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Cut out a box of at least ``1 - strength`` of the area and enlarge it."""
+    """Return a random box of each image, enlarged to the size of the image.
+
+    An augmentation.  The box has at least ``1 - strength`` of the area of its image.
+    Its aspect ratio is that of the image times a random factor, between 3/4 and 4/3 at
+    ``strength`` 1 and nearer to 1 below.  ``x`` has the shape (n_images, channels,
+    height, width).
+    """
     area = 1 - strength * uniform((len(x), 1, 1, 1), x, generator)
     stretch, right, down = _per_image(x, generator, 3)
-    # Aspect ratios of up to 4/3, no side longer than the image.
+    # Aspect ratios up to 4/3 times that of the image; no side longer than the image.
     ratio = (0.5 * math.log(4 / 3) * strength * stretch).exp()
     wide, high = (
         side.clamp(max=1) for side in (area.sqrt() * ratio, area.sqrt() / ratio)
@@ -123,18 +168,39 @@ def crop(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def _resample(x: Tensor, maps: Tensor) -> Tensor:
-    """Resample each image by its affine map of shape (2, 3); edge pixels repeat."""
+    """Return images under an affine map of each, for ``affine`` and ``crop``.
+
+    Pixels are interpolated bilinearly.  ``x`` has the shape (n_images, channels,
+    height, width), and ``maps`` the shape (n_images, 2, 3).  The affine map of an image
+    takes the coordinates (right, down, 1) of a pixel of the result to those of the
+    place in ``x`` that it shows.  Coordinates go from -1 to 1 over width and height.
+    Outside the image, pixels at the edge are repeated.
+    """
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def flip(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Mirror images left to right with probability ``strength``."""
+    """Return images, each mirrored left to right with probability ``strength``.
+
+    An augmentation.  ``x`` has the shape (n_images, channels, height, width).
+    """
     return torch.where(_chosen(x, strength, generator), x.flip(3), x)
 
 
 def color(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast, saturation and colour balance at random."""
+    """Return images with random brightness, contrast, saturation and colour balance.
+
+    An augmentation.  For each image of ``x``, of shape (n_images, channels, height,
+    width), with every ``u`` drawn uniformly from [-1, 1):
+
+    - saturation: the difference of each pixel from its mean over channels is multiplied
+      by ``1 + strength * u``;
+    - contrast: the difference of the image from its mean is multiplied by another such
+      factor;
+    - brightness: ``strength * u`` is added to the image;
+    - balance: ``0.5 * strength * u`` is added to each channel.
+    """
     brightness, contrast, saturation = _per_image(x, generator, 3) * strength
     balance = 2 * uniform((len(x), x.shape[1], 1, 1), x, generator) - 1
     grey = x.mean(1, keepdim=True)
@@ -144,14 +210,24 @@ def color(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def blur(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Blend each image with its 3x3 box blur, whose share is up to ``strength``."""
+    """Return images that are mixed with their 3x3 box blur.
+
+    An augmentation.  The share of the blur is drawn uniformly from [0, strength) for
+    each image of ``x``, of shape (n_images, channels, height, width).
+    """
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     share = strength * uniform((len(x), 1, 1, 1), x, generator)
     return x + share * (F.avg_pool2d(padded, 3, stride=1) - x)
 
 
 def erase(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Set a random box to 0; its sides are up to ``strength`` times the image's."""
+    """Return images in which a random box is set to 0, in all channels.
+
+    An augmentation.  Height and width of the box are drawn, for each image of ``x``,
+    uniformly from 0 to ``strength`` times those of the image.  ``x`` has the shape
+    (n_images, channels, height, width); 0 is the mean of a channel whose inputs are
+    standardised.
+    """
     inside = torch.ones(1, dtype=torch.bool, device=x.device)
     for axis in (2, 3):
         size = x.shape[axis]
@@ -167,19 +243,22 @@ def erase(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """An augmentation and what it takes.
+    """An augmentation function and what callers must know of it.
 
     Attributes
     ----------
     augment : callable
-        The function.
+        The function, called as ``augment(x, strength, generator)``, or as ``augment(x,
+        near, strength, generator)`` if ``needs_neighbors``.
     strength : float
         Default strength; 0 changes nothing.
     for_images : bool
-        Whether it takes images, or tables.
+        True for images of shape (n_images, channels, height, width), False for tables
+        of shape (n_rows, n_features).
     needs_neighbors : bool
-        Whether it takes a near row of each row.
+        True if the function takes a near row of each row, else False.
     largest_strength : float
+        Largest strength that users may ask for: 1 for probabilities and shares.
     """
 
     augment: Callable[..., Tensor]
@@ -189,6 +268,7 @@ class Augmentation:
     largest_strength: float = 1.0
 
 
+# Augmentations that ``Views`` accepts by name.
 AUGMENTATIONS: dict[str, Augmentation] = {
     "jitter": Augmentation(jitter, 0.3, largest_strength=math.inf),
     "marginal": Augmentation(marginal, 0.4),

@@ -1,4 +1,4 @@
-"""Batches: rows are drawn, partners found and views made, before any network."""
+"""Batches: scaled rows and random views of them, made before any network sees them."""
 
 from __future__ import annotations
 
@@ -16,40 +16,45 @@ from .runtime import sandbox, take
 
 __all__ = ["Batch", "BatchSource", "Data", "check_shape", "check_view", "even_batches"]
 
-_LARGEST_TABLE_KEPT = 2**22  # scaled numbers of a table, beside the table itself
+_LARGEST_TABLE_KEPT = 2**22  # numbers of a table that is also kept scaled
 
 
 class Data(NamedTuple):
-    """Rows and, for pairs of one class, their classes."""
+    """Rows of a data set, and their classes if pairs are made of rows of one class."""
 
     rows: Any  # array-like of shape (n_rows, *input_shape)
-    labels: np.ndarray | None = None  # of shape (n_rows,), -1 for unknown
+    labels: np.ndarray | None = None  # of shape (n_rows,), -1 if unknown; None: unused
 
 
 class Batch(NamedTuple):
-    """Scaled inputs of one step; row i of each tensor belongs to row i of the others.
+    """Scaled inputs of one step of training or evaluation: rows, and views of them.
 
-    ``rows`` are those whose codes are sent through the noise.  ``views`` are what the
-    noisy codes are compared with; there are none without pairs, and codes are then
-    compared with themselves.
+    Noise is added to the codes of ``rows``.  The noisy codes are compared with the
+    codes of ``views``, or of ``rows`` themselves if there are no views.  Row i of each
+    view belongs to row i of ``rows``.
     """
 
     rows: Tensor  # of shape (n_rows, *input_shape)
-    views: list[Tensor]  # each of the same shape
+    views: list[Tensor]  # each of the same shape; empty without pairs
 
 
 class BatchSource:
-    """Where batches come from: the data, scaled, and how pairs are made of it.
+    """Draw batches from a data set: scale its rows, and make views of them.
+
+    ``len(source)`` is the number of rows.
 
     Parameters
     ----------
     data : Data
     scale : callable
-        Scales rows to inputs; a small table is scaled once.
+        Takes a tensor of rows and returns scaled inputs of the same shape.  Tables of
+        up to 2**22 numbers are scaled once, other data batch by batch.
     pairs : PairSpec
+        How views are made.
     seed : int
-        For the search for neighbours in large data.
+        Chooses the rows among which neighbours are looked for in large data.
     device : torch.device
+        Where inputs are scaled and returned.
     """
 
     def __init__(
@@ -72,9 +77,20 @@ class BatchSource:
         return len(self.rows)
 
     def _neighbors(self, seed: int) -> np.ndarray | None:
-        """Return near rows of each row, of its class if there are any; None if unused.
+        """Return the indices of each row's nearest rows, or None if nothing uses them.
 
-        Partners of one class are near rows in a table, and any rows among images.
+        Augmentations such as "neighbors" use them.  If rows have classes, the nearest
+        rows are those of the same class, and in a table they serve as partners of the
+        row.
+
+        Parameters
+        ----------
+        seed : int
+            Chooses the rows among which neighbours are looked for in large data.
+
+        Returns
+        -------
+        near : ndarray of shape (n_rows, n_near) or None
         """
         by_class = self.labels is not None and len(self.rows.shape) == 2
         if not (by_class or _needs_neighbors(self.pairs)):
@@ -95,19 +111,33 @@ class BatchSource:
         return self.scale(take(self.rows, slice(None), self.device))
 
     def take(self, index: np.ndarray) -> Tensor:
-        """Return the scaled inputs of the rows with these indices."""
+        """Return the scaled inputs of some rows, as a tensor on ``device``.
+
+        Parameters
+        ----------
+        index : ndarray of shape (n_taken,)
+            Indices of the rows.
+
+        Returns
+        -------
+        inputs : Tensor of shape (n_taken, *input_shape)
+        """
         if self._inputs is not None:
             return self._inputs[torch.from_numpy(index).to(self.device)]
         return self.scale(take(self.rows, index, self.device))
 
     def draw(self, index: np.ndarray, generator: torch.Generator) -> Batch:
-        """Return the pairs of the rows with these indices; views are random.
+        """Return the batch of some rows, with random views of each row.
+
+        With ``pairs.sides="both"`` the rows of the batch are views themselves.  Without
+        pairs the batch has no views, and nothing is random.
 
         Parameters
         ----------
-        index : ndarray of shape (n_rows,)
+        index : ndarray of shape (n_drawn,)
+            Indices of the rows.
         generator : torch.Generator
-            For partners and views.
+            Draws partners and views.
         """
         if not self.pairs.has_pairs:
             return Batch(self.take(index), [])
@@ -117,7 +147,27 @@ class BatchSource:
         return Batch(rows, [self._view(index, generator) for _ in range(n_views)])
 
     def _view(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Return a view of each row, or of a partner of its class."""
+        """Return a random view of each of some rows, for ``draw``.
+
+        With classes it is a view of a partner, which is a row of the same class.
+
+        Parameters
+        ----------
+        index : ndarray of shape (n_drawn,)
+            Indices of the rows.
+        generator : torch.Generator
+            Draws partners and augmentations.
+
+        Returns
+        -------
+        view : Tensor of shape (n_drawn, *input_shape)
+
+        Raises
+        ------
+        ValueError
+            If the user's augmentation returns anything but finite numbers of this
+            shape.
+        """
         index = self._partners(index, generator)
         inputs = self.take(index)
         for step in self.pairs.augmentations:
@@ -136,11 +186,20 @@ class BatchSource:
         return inputs
 
     def _near(self, index: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """Return the index of one of the near rows of each row."""
+        """Draw one of the nearest rows of each row in ``index``; return the indices.
+
+        ``index`` and the result are integer arrays of shape (n_drawn,).
+        """
         return self.near[index, self._integers(self.near.shape[1], index, generator)]
 
     def _partners(self, index: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """Return for each row another one of its class; itself if that is unknown."""
+        """Draw a row of the same class for each row in ``index``; return the indices.
+
+        In a table, partners are among the nearest rows of the class; among images they
+        are any rows of the class, the row itself included.  A row without a class, and
+        every row of data without classes, is its own partner.  ``index`` and the result
+        are integer arrays of shape (n_drawn,).
+        """
         if self.labels is None:
             return index
         if self.near is not None:
@@ -156,7 +215,7 @@ class BatchSource:
     def _integers(
         self, n: int, index: np.ndarray, generator: torch.Generator
     ) -> np.ndarray:
-        """Draw an integer below n for each of these rows."""
+        """Draw an integer from 0 to ``n - 1`` for each element of ``index``."""
         shape, device = (len(index),), generator.device
         return torch.randint(n, shape, generator=generator, device=device).cpu().numpy()
 
@@ -167,10 +226,22 @@ def _needs_neighbors(pairs: PairSpec) -> bool:
 
 
 def even_batches(n_rows: int, batch_size: int, seed: int) -> np.ndarray:
-    """Return shuffled indices of all rows, of shape (n_batches, batch_size).
+    """Return the row indices of shuffled batches of one size, for evaluation.
 
-    The last batch is filled up with rows from the beginning, because a bound can report
-    less in a smaller batch.
+    Every row is in a batch.  The last batch is filled up with rows of the first ones,
+    because a bound on information can depend on the number of rows in a batch.
+
+    Parameters
+    ----------
+    n_rows : int
+    batch_size : int
+        Number of rows in a batch; ``n_rows`` if that is smaller.
+    seed : int
+        Shuffles the rows.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_batches, batch_size)
     """
     batch_size = min(batch_size, n_rows)
     order = np.random.default_rng(seed).permutation(n_rows)
@@ -178,7 +249,11 @@ def even_batches(n_rows: int, batch_size: int, seed: int) -> np.ndarray:
 
 
 def check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
-    """Raise ValueError unless the user's code returned a tensor of this shape."""
+    """Raise ValueError unless ``output`` is a tensor of the shape ``expected``.
+
+    ``output`` is what the user's encoder or augmentation returned for a batch, and
+    ``name`` is what the message calls that function.
+    """
     got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
     if got != expected:
         raise ValueError(
@@ -188,7 +263,10 @@ def check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
 
 
 def check_view(view: object, expected: tuple[int, ...]) -> None:
-    """Raise ValueError unless a user's view has this shape and is finite."""
+    """Raise ValueError unless ``view`` is a finite tensor of the shape ``expected``.
+
+    ``view`` is what the user's augmentation returned for a batch.
+    """
     check_shape("'views' callable", view, expected)
     if not torch.isfinite(view).all():
         raise ValueError("The 'views' callable must return finite numbers.")

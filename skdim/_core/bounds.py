@@ -1,11 +1,12 @@
-"""Lower bounds on mutual information, in nats, computed from critic scores.
+"""Bounds on mutual information, in nats, computed from matrices of critic scores.
 
-A score matrix holds ``scores[..., i, j] = critic(u_i, y_j)``: a row for each code or
-feature ``u_i``, a column for each noisy code ``y_j``.  Pairs that belong together are
-on the diagonal; all other pairs are unpaired.  Leading dimensions hold several
-matrices, such as one for each position of an image, and the bounds return the mean over
-them.
-The best critic for each of them is the log density ratio ``log p(y | u) / p(y)``.
+A critic is a function that scores ``u_i`` with ``y_j``: a code with a noisy code, or
+features of a row with a code.  The functions here call ``u_i`` code and ``y_j`` noisy
+code.  In a score matrix ``scores[..., i, j] = critic(u_i, y_j)``.  Pairs drawn together
+from the joint distribution are on the diagonal; all other entries are unpaired, which
+stands for the product of the marginals.  Leading axes hold several matrices, such as
+one for each position of an image, and every bound is averaged over them.  The log
+density ratio ``log p(y | u) / p(y)`` is a best critic for each bound.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from .runtime import sandbox
 
 __all__ = [
     "BOUNDS",
@@ -24,28 +28,33 @@ __all__ = [
     "barber_agakov",
     "donsker_varadhan_of",
     "infonce",
+    "infonce_of_samples",
     "log_mean_exp",
 ]
 
-_CLIP = 5.0  # of SMILE, in nats
-_LARGEST_EXPONENT = 20.0  # exp of more is continued by a straight line
+_CLIP = 5.0  # in nats; bounds the unpaired scores of SMILE
+_SCORES_AT_ONCE = 2**20  # scores in one block: 8 MiB in double precision
+_LARGEST_EXPONENT = 20.0  # above it, a straight line continues exp
 
 
 def infonce(scores: Tensor, paired: Tensor | None = None) -> Tensor:
-    """Return InfoNCE: how well each noisy code identifies its code among all codes.
+    """Return InfoNCE, a lower bound on the mutual information of codes and noisy codes.
 
-    It is ``log(n_codes)`` plus the mean log probability of the right code, which is at
-    most ``log(n_codes)``.  This is equation (10) of Poole et al., arXiv:1905.06922,
-    with codes as candidates.  Terms of the scores that depend on the noisy code alone
-    cancel.
+    For each noisy code, a softmax over the scores of all codes gives the probability of
+    its own code.  The bound is ``log(n_codes)`` plus the mean log of these
+    probabilities, so it is at most ``log(n_codes)``.  This is equation (10) of Poole et
+    al., arXiv:1905.06922, with codes as candidates.  A term of the scores that depends
+    on the noisy code alone cancels.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n_codes, n_noisy)
-        Critic scores of every code with every noisy code.
+        ``scores[..., i, j]`` scores code i with noisy code j; leading axes are
+        averaged.
     paired : Tensor of shape (..., n_noisy), default=None
         Score of each noisy code with its own code.  None takes the diagonal of
-        ``scores``; a block of columns of a larger matrix needs it.
+        ``scores``; pass it if ``scores`` is a block of columns whose pairs lie off the
+        diagonal.
 
     Returns
     -------
@@ -59,16 +68,54 @@ def infonce(scores: Tensor, paired: Tensor | None = None) -> Tensor:
     return math.log(scores.shape[-2]) + log_probability.mean()
 
 
+def infonce_of_samples(
+    critic: Callable[..., Tensor], codes: np.ndarray, noisy: np.ndarray
+) -> float:
+    """Return the InfoNCE bound of a whole sample, computed in blocks to save memory.
+
+    Memory grows linearly with the number of rows, so that a metric can take thousands
+    of them.  No gradients are recorded.
+
+    Parameters
+    ----------
+    critic : callable
+        ``critic(codes, noisy, 1.0, 0.0)`` returns scores of shape (n_samples, n_noisy)
+        for a block of noisy codes.  It is the ``log_ratio`` of the channel that made
+        ``noisy``, called with slope 1 and residual 0.
+    codes : ndarray of shape (n_samples, n_components)
+        Codes without noise.
+    noisy : ndarray of shape (n_samples, n_components)
+        The same codes, row for row, after the noise was added.
+
+    Returns
+    -------
+    bound : float
+        In nats; at most ``log(n_samples)``.
+    """
+    n_codes, total = len(codes), 0.0
+    n_rows = max(1, _SCORES_AT_ONCE // n_codes)
+    with sandbox(gradients=False):
+        codes, noisy = torch.from_numpy(codes), torch.from_numpy(noisy)
+        for start in range(0, n_codes, n_rows):
+            block = noisy[start : start + n_rows]
+            scores = critic(codes, block, 1.0, 0.0)
+            paired = scores.diagonal(-start)  # column i belongs to row start + i
+            total += len(block) * infonce(scores, paired).item()
+    return total / n_codes
+
+
 def donsker_varadhan(scores: Tensor) -> Tensor:
     """Return the Donsker-Varadhan bound ``E_paired[T] - log E_unpaired[exp T]``.
 
-    Belghazi et al., arXiv:1801.04062.  The logarithm of a mean over few pairs is too
-    small on average, so the estimate from a batch is too large.
+    It bounds mutual information from below (Belghazi et al., arXiv:1801.04062).  The
+    logarithm of a mean over few pairs is too small on average, so the estimate from a
+    batch is too large on average.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n, n)
-        Critic scores T, as in the module's description.
+        Critic scores T: ``scores[..., i, j]`` scores code i with noisy code j, pairs
+        are on the diagonal, and leading axes are averaged.
 
     Returns
     -------
@@ -81,22 +128,26 @@ def donsker_varadhan(scores: Tensor) -> Tensor:
 def donsker_varadhan_of(
     paired: Tensor, unpaired: Tensor, n_unpaired: int | None = None
 ) -> Tensor:
-    """Return the Donsker-Varadhan bound from lists of paired and unpaired scores.
+    """Return the Donsker-Varadhan bound from separate lists of scores.
+
+    The bound ``E_paired[T] - log E_unpaired[exp T]`` needs no score matrix: it serves
+    any two samples, one of a joint distribution and one of the product of its
+    marginals.
 
     Parameters
     ----------
     paired : Tensor of shape (..., n_paired)
-        Critic scores of pairs from the joint distribution.
+        Critic scores T of draws from the joint distribution.
     unpaired : Tensor of shape (..., n)
-        Critic scores of pairs from the product of the marginals.
+        Critic scores T of draws from the product of the marginals.
     n_unpaired : int, default=None
-        Number of unpaired scores.  None counts all of them; pass it if some are
-        ``-inf`` to leave them out.
+        Number of unpaired scores to divide by.  None counts all ``n``; pass it if some
+        of them are ``-inf`` because they are left out.
 
     Returns
     -------
     bound : Tensor of shape (...)
-        In nats, one for each list.
+        In nats, one for each index of the leading axes.
     """
     return paired.mean(-1) - log_mean_exp(unpaired, n_unpaired)
 
@@ -104,14 +155,16 @@ def donsker_varadhan_of(
 def nguyen_wainwright_jordan(scores: Tensor) -> Tensor:
     """Return the NWJ bound ``1 + E_paired[T] - E_unpaired[exp T]``.
 
-    Poole et al., arXiv:1905.06922, section 2, with the critic written as ``1 + T``.  It
-    is unbiased for every batch size, but its variance grows exponentially with the
-    information.
+    It bounds mutual information from below (Nguyen, Wainwright and Jordan).  See Poole
+    et al., arXiv:1905.06922, section 2, whose critic is ``1 + T``.  For a given critic
+    it is unbiased at every batch size, but its variance grows exponentially with the
+    mutual information.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n, n)
-        Critic scores T, as in the module's description.
+        Critic scores T: ``scores[..., i, j]`` scores code i with noisy code j, pairs
+        are on the diagonal, and leading axes are averaged.
 
     Returns
     -------
@@ -125,17 +178,20 @@ def nguyen_wainwright_jordan(scores: Tensor) -> Tensor:
 def jensen_shannon(scores: Tensor) -> Tensor:
     """Return the Jensen-Shannon objective ``-E_paired[sp(-T)] - E_unpaired[sp(T)]``.
 
-    Here ``sp`` is softplus; equation (4) of Hjelm et al., arXiv:1808.06670.  Its
-    gradients are bounded, but it does not estimate the information: it is at most 0.
+    Here ``sp`` is softplus; equation (4) of Hjelm et al., arXiv:1808.06670.  Maximising
+    it trains a critic to be a log density ratio, with bounded gradients.  Its value is
+    at most 0 and does not estimate the mutual information.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n, n)
-        Critic scores T, as in the module's description.
+        Critic scores T: ``scores[..., i, j]`` scores code i with noisy code j, pairs
+        are on the diagonal, and leading axes are averaged.
 
     Returns
     -------
     objective : Tensor of shape ()
+        The negative sum of two mean cross-entropies, in nats.
     """
     n_rows, paired = scores.shape[-1], _paired(scores)
     unpaired = softplus(scores).sum((-2, -1)) - softplus(paired).sum(-1)
@@ -144,16 +200,18 @@ def jensen_shannon(scores: Tensor) -> Tensor:
 
 
 def smile(scores: Tensor) -> Tensor:
-    """Return SMILE: Donsker-Varadhan with unpaired scores clipped to [-5, 5] nats.
+    """Return the SMILE estimate of mutual information, for reporting only.
 
-    Song and Ermon, arXiv:1910.06222.  Clipping reduces the variance and adds a bias,
-    upwards or downwards.  It only estimates, and Jensen-Shannon trains the critic, as
-    in the paper: the gradient of clipped scores would let paired ones rise for ever.
+    It is the Donsker-Varadhan bound with unpaired scores clipped to [-5, 5] nats (Song
+    and Ermon, arXiv:1910.06222).  Clipping reduces the variance and adds a bias,
+    upwards or downwards.  Training uses ``jensen_shannon`` instead, as in the paper:
+    under clipping, the gradient would raise the paired scores without limit.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n, n)
-        Critic scores, as in the module's description.
+        Critic scores: ``scores[..., i, j]`` scores code i with noisy code j, pairs are
+        on the diagonal, and leading axes are averaged.
 
     Returns
     -------
@@ -167,16 +225,19 @@ def smile(scores: Tensor) -> Tensor:
 def barber_agakov(scores: Tensor) -> Tensor:
     """Return the Barber-Agakov bound: the mean of the paired scores.
 
-    Poole et al., arXiv:1905.06922, section 2.  The critic must itself be a log density
-    ratio, such as that of a noisy channel; a learned critic could raise this mean
-    without limit.  For a ratio of normal densities the result exceeds the information
-    by at most ``KL(p(y) || N(0, (1 + noise_scale^2) I))``.  Without unpaired scores it
-    rewards the agreement of two views of a row, not that rows can be told apart.
+    It bounds mutual information (Poole et al., arXiv:1905.06922, section 2).  The
+    scores must be log density ratios, such as those of a noisy channel; a freely
+    learned critic could raise this mean without limit.  For a ratio of normal densities
+    with the denominator ``N(0, (1 + noise_scale^2) I)``, the expected result exceeds
+    the information by at most ``KL(p(y) || N(0, (1 + noise_scale^2) I))``.  As it uses
+    no unpaired scores, it rewards two views of a row for having similar codes, not
+    different rows for having different ones.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n, n)
-        Log density ratios, as in the module's description.
+        Log density ratios ``log p(y_j | u_i) / p(y_j)`` at ``[..., i, j]``; pairs are
+        on the diagonal, and leading axes are averaged.
 
     Returns
     -------
@@ -187,14 +248,15 @@ def barber_agakov(scores: Tensor) -> Tensor:
 
 
 def log_mean_exp(scores: Tensor, n_scores: int | None = None) -> Tensor:
-    """Return ``log(mean(exp(scores)))`` over the last dimension, without overflow.
+    """Return ``log(mean(exp(scores)))`` over the last axis, without overflow.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n)
+        Real numbers or ``-inf``.
     n_scores : int, default=None
-        Number of scores in the mean.  None counts all of them; pass it if some are
-        ``-inf`` to leave them out.
+        Number of scores to divide by.  None counts all ``n``; pass it if some of them
+        are ``-inf`` because they are left out.
 
     Returns
     -------
@@ -204,12 +266,16 @@ def log_mean_exp(scores: Tensor, n_scores: int | None = None) -> Tensor:
 
 
 def _paired(scores: Tensor) -> Tensor:
-    """Return the scores on the diagonal, of shape (..., n)."""
+    """Return the diagonals of matrices (..., n, n), the paired scores, as (..., n)."""
     return scores.diagonal(dim1=-2, dim2=-1)
 
 
 def _unpaired(scores: Tensor) -> tuple[Tensor, int]:
-    """Return scores of shape (..., n * n), -inf for pairs, and the number of others."""
+    """Return the unpaired scores of matrices (..., n, n), and their number per matrix.
+
+    The scores have the shape (..., n * n), with ``-inf`` in place of the n paired ones,
+    and the number is ``n * (n - 1)``: what ``log_mean_exp`` takes.
+    """
     n_rows = scores.shape[-1]
     is_paired = torch.eye(n_rows, dtype=torch.bool, device=scores.device)
     unpaired = scores.masked_fill(is_paired, -math.inf).flatten(-2)
@@ -217,24 +283,32 @@ def _unpaired(scores: Tensor) -> tuple[Tensor, int]:
 
 
 def _exp(x: Tensor) -> Tensor:
-    """Return exp(x), continued by its tangent where single precision would overflow."""
+    """Return ``exp(x)`` elementwise, continued by its tangent above x = 20.
+
+    So one large score can neither overflow single precision nor lose its gradient.
+    """
     inside = x.clamp_max(_LARGEST_EXPONENT)
     return inside.exp() * (1 + (x - inside))
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A way to train on score matrices and to report the information in them.
+    """What one choice of the ``objective`` parameter maximises, and what it reports.
+
+    Both functions take score matrices of shape (..., n, n), where ``scores[..., i, j]``
+    scores code i with noisy code j and pairs are on the diagonal, and return a Tensor
+    of shape ().
 
     Parameters
     ----------
     objective : callable
         ``objective(scores)`` returns what training maximises.
     estimate : callable
-        ``estimate(scores)`` returns the estimated information in nats.  It may differ
-        from the objective.
-    ceiling : callable, default=infinity for every batch
-        ``ceiling(batch_size)`` returns the largest estimate possible, in nats.
+        ``estimate(scores)`` returns the estimate of the mutual information that is
+        reported, in nats.  It may be the same function as ``objective``.
+    ceiling : callable
+        ``ceiling(batch_size)`` returns the largest estimate that a batch can give, in
+        nats.  By default it is infinite.
     """
 
     objective: Callable[[Tensor], Tensor]
@@ -244,23 +318,27 @@ class Bound:
     def estimated(self, scores: Tensor, objective: Tensor | None = None) -> Tensor:
         """Return ``estimate(scores)``, without computing it twice.
 
+        If the estimate and the objective are one function, ``objective`` is returned.
+
         Parameters
         ----------
         scores : Tensor of shape (..., n, n)
+            Critic scores, with pairs on the diagonal.
         objective : Tensor of shape () or None
-            The value of ``objective(scores)``, if it is known.  It is returned without
-            gradient if objective and estimate are one function.
+            The value of ``self.objective(scores)``, if it is already computed.
 
         Returns
         -------
         estimate : Tensor of shape ()
-            In nats.
+            Estimated mutual information in nats; without gradient if it is
+            ``objective``.
         """
         if objective is not None and self.estimate is self.objective:
             return objective.detach()
         return self.estimate(scores)
 
 
+# Bounds by the value of the ``objective`` parameter of the estimators.
 BOUNDS: dict[str, Bound] = {
     "infonce": Bound(infonce, infonce, ceiling=math.log),
     "dv": Bound(donsker_varadhan, donsker_varadhan),

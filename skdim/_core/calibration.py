@@ -1,4 +1,8 @@
-"""Calibration: after training, moments over all training rows replace running ones."""
+"""Calibration: set the moments that evaluation uses, from all training rows.
+
+In training, a network normalises codes by the moments of each batch.  In evaluation,
+the code of a row must not depend on other rows, so every layer uses stored moments.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +25,28 @@ from .runtime import sandbox, seeded_generator
 
 __all__ = ["MAX_BATCHES", "NOISE_STREAM", "Memory", "calibrate", "checked", "diverged"]
 
-NOISE_STREAM = 1  # added to the seed, so that noise differs from weights and batches
-# Enough batches to know the information after training to about 0.01 nats.
+NOISE_STREAM = 1  # added to the seed: noise and views have a generator of their own
+# Batches to average over after training: the information is then known to about 0.01
+# nats.
 MAX_BATCHES = 20
-# Enough rows to know the spread of norms to one per cent.
+# Enough rows to know the standard deviation of norms to one per cent.
 _ROWS_FOR_NORMS = 8192
-_ROWS_REMEMBERED = 4096  # of a stream: more are steadier, but lag further behind
+# Rows of a stream that count at most: more would be steadier, but lag further behind.
+_ROWS_REMEMBERED = 4096
 
 
 class Memory:
-    """Running moments of a stream, in which old rows fade.
+    """Moments of a stream of rows, in which earlier rows count for less and less.
+
+    ``calibrate`` averages the moments of the rows of each ``partial_fit`` with those of
+    earlier calls, which count for at most 4,096 rows.
 
     Parameters
     ----------
     n_rows : int
-        Number of rows behind the moments.
-    values : dict of str to list of ndarray
-        Moments by name.
+        Number of rows behind the moments; 0 if there are no moments yet.
+    values : dict of str to list of ndarray, or None
+        Moments by name, in the form in which ``blend`` stores them.  None is empty.
     """
 
     def __init__(
@@ -46,16 +55,25 @@ class Memory:
         self.n_rows, self.values = n_rows, dict(values or {})
 
     def blend(self, name: str, n_rows: int, *news: Tensor) -> list[Tensor]:
-        """Remember and return the mean of old and new moments, weighted by rows.
+        """Average new moments with stored ones, and store and return the result.
+
+        Averages are weighted by numbers of rows.  Without stored moments, the new ones
+        are stored as they are.
 
         Parameters
         ----------
         name : str
-            Of the moments.
+            Name under which these moments are stored, such as "codes".
         n_rows : int
-            Number of rows behind the new ones; the old ones count for at most 4,096.
+            Number of rows behind the new moments.  Stored ones count for
+            ``min(self.n_rows, 4096)`` rows.
         *news : Tensor
-            New moments.
+            New moments, in the same order and of the same shapes in every call.
+
+        Returns
+        -------
+        averages : list of Tensor
+            One for each new moment, of its type and on its device.
         """
         weight = n_rows / (n_rows + min(self.n_rows, _ROWS_REMEMBERED))
         olds = self.values.get(name)
@@ -70,16 +88,36 @@ class Memory:
     def blend_moments(
         self, name: str, n_rows: int, mean: Tensor, spread: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and spread of old and new rows together.
+        """Return mean and covariance of new rows and remembered ones together.
 
-        The spread is a covariance matrix, or the variances alone.
+        They are stored by ``blend``, as mean and second moment about 0.
+
+        Parameters
+        ----------
+        name : str
+            Name under which these moments are stored, such as "codes".
+        n_rows : int
+            Number of new rows.
+        mean : Tensor of shape (d,)
+            Mean of the new rows.
+        spread : Tensor of shape (d, d) or (d,)
+            Covariance matrix of the new rows, or their variances, divided by
+            ``n_rows``.
+
+        Returns
+        -------
+        mean : Tensor of shape (d,)
+        spread : Tensor of shape (d, d) or (d,)
         """
         raw = spread + _square(mean, spread)
         mean, raw = self.blend(name, n_rows, mean, raw)
         return mean, raw - _square(mean, spread)
 
     def add(self, n_rows: int) -> None:
-        """Count the rows whose moments were blended in."""
+        """Count ``n_rows`` more rows, after all their moments were blended in.
+
+        Rows that were counted before count for at most 4,096.
+        """
         self.n_rows = min(self.n_rows, _ROWS_REMEMBERED) + n_rows
 
 
@@ -90,29 +128,38 @@ def calibrate(
     generator: torch.Generator,
     memory: Memory | None = None,
 ) -> Memory:
-    """Replace running averages by moments over all training rows, without views.
+    """Set the moments that a model uses in evaluation, from all training rows.
 
-    In the order in which one depends on the other: batch norm of the encoder; the
-    normaliser; the map of the norms; the standardised layer below the code; and the
-    critic's moments of pairs.
+    Each step uses the moments that the steps before it have set:
+
+    1. running statistics of batch norm in the encoder;
+    2. mean and covariance of the encoder's output, for ``Normalizer``;
+    3. power of the norms of the codes, and moments after it, for ``NormShrinker``;
+    4. mean and variance of the layer below the code, if the network returns that layer;
+    5. regression of codes on codes of views, for the channel critic.
+
+    Rows are augmented in step 5 only.  Layers that the model does not have are
+    left out.
 
     Parameters
     ----------
     model : Model
         Is changed, and put into evaluation mode.
     config : TrainingConfig
+        Its seed, device and batch size are used for the views of step 5.
     source : BatchSource
         The training rows.
     generator : torch.Generator
-        For the order of the rows.
+        Shuffles the rows.
     memory : Memory or None
-        Moments of earlier parts of a stream, of which these rows are the newest.
-        Batch norm then keeps its running averages.
+        Moments of earlier calls of ``partial_fit``, with which the moments of steps 2
+        to 4 are averaged.  Batch norm then keeps its running statistics.  None uses the
+        moments of these rows alone.
 
     Returns
     -------
     memory : Memory
-        With these rows blended in.
+        The one that was given, or a new one, with the moments of these rows.
 
     Raises
     ------
@@ -148,14 +195,17 @@ def calibrate(
 
 
 def checked(value: float) -> float:
-    """Return a finite number as it is; raise ValueError for any other."""
+    """Return ``value`` if it is finite; else raise the ValueError of ``diverged``."""
     if not math.isfinite(value):
         raise diverged(value)
     return value
 
 
 def diverged(value: float) -> ValueError:
-    """Return the error to raise where training diverged."""
+    """Return, without raising it, a ValueError which says that training diverged.
+
+    ``value`` is the number that is not finite, for the message.
+    """
     return ValueError(
         f"Training diverged: the information or the codes became {value}; lower "
         f"'learning_rate_init'."
@@ -164,7 +214,10 @@ def diverged(value: float) -> ValueError:
 
 @contextmanager
 def _divergence_named() -> Iterator[None]:
-    """Turn the failure to decompose a matrix of moments into the error to raise."""
+    """Raise the ValueError of ``diverged`` if torch fails to decompose a matrix.
+
+    This happens in the block if moments are not finite, because training diverged.
+    """
     try:
         yield
     except torch.linalg.LinAlgError as error:
@@ -172,7 +225,11 @@ def _divergence_named() -> Iterator[None]:
 
 
 def _check_finite_moments(network: Network) -> None:
-    """Raise ValueError if a moment overflowed the type that it is kept in."""
+    """Raise ValueError unless all moments that a network uses in evaluation are finite.
+
+    They are computed in double precision and can overflow in the single precision of
+    the layers.
+    """
     layers = [network.normalizer, network.norm_shrinker, network.standardizer]
     layers += [m for m in network.encoder.modules() if isinstance(m, _BatchNorm)]
     for layer in filter(None, layers):
@@ -181,14 +238,23 @@ def _check_finite_moments(network: Network) -> None:
 
 
 def _square(mean: Tensor, spread: Tensor) -> Tensor:
-    """Return the squared mean, as a matrix if the spread is one."""
+    """Return the difference between second moments about 0 and about the mean.
+
+    ``mean`` has the shape (d,).  The result is the outer product of the mean with
+    itself if ``spread`` is a covariance matrix of shape (d, d), and the squared mean if
+    ``spread`` holds variances of shape (d,).
+    """
     return torch.outer(mean, mean) if spread.ndim == 2 else mean.square()
 
 
 def _fit_batch_norm(
     network: Network, source: BatchSource, chunks: list[np.ndarray]
 ) -> None:
-    """Set the statistics of batch norm to plain averages over all rows."""
+    """Set the running statistics of the encoder's batch norm from all rows.
+
+    They become plain averages over ``chunks``, the arrays of row indices that
+    ``source`` is read by.
+    """
     with _averaging_batch_norm(network.encoder) as has_batch_norm:
         for chunk in chunks if has_batch_norm else []:
             network.encode(source.take(chunk))
@@ -196,7 +262,12 @@ def _fit_batch_norm(
 
 @contextmanager
 def _averaging_batch_norm(encoder: nn.Module) -> Iterator[bool]:
-    """Let batch norm collect plain averages; yield whether there is batch norm."""
+    """Let batch norm collect plain averages in the block instead of running averages.
+
+    Yields True if the encoder has layers of batch norm, else False.  Their statistics
+    are reset before the block.  After it they have their old momentum and are in
+    evaluation mode.
+    """
     layers = [m for m in encoder.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
@@ -212,7 +283,11 @@ def _averaging_batch_norm(encoder: nn.Module) -> Iterator[bool]:
 
 
 def _fit_critic(model: Model, config: TrainingConfig, source: BatchSource) -> None:
-    """Set the critic's moments of pairs from up to 20 batches of views."""
+    """Set slope and residual variance, which the channel critic uses in evaluation.
+
+    They are those of regressing codes on codes of views, averaged over up to 20 batches
+    of ``source``.  ``config`` gives batch size, seed and device.
+    """
     generator = seeded_generator(config.seed + NOISE_STREAM, config.device)
     batched = even_batches(len(source), config.batch_size, config.seed)[:MAX_BATCHES]
     model.critics["channel"].fit(
@@ -226,7 +301,20 @@ def _fit_critic(model: Model, config: TrainingConfig, source: BatchSource) -> No
 def _fit_norm_shrinker(
     network: Network, source: BatchSource, chunks: list[np.ndarray], memory: Memory
 ) -> None:
-    """Set the power of the norms from some rows, and its moments from all of them."""
+    """Set the layer that pulls in norms of codes: its power, and the moments after it.
+
+    Parameters
+    ----------
+    network : Network
+        Its ``norm_shrinker`` is set; its ``normalizer`` must be set already.
+    source : BatchSource
+        The training rows.
+    chunks : list of ndarray
+        Indices of all rows, in chunks of at most 8,192.  The power is computed from
+        about the first 8,192 rows, the moments from all rows.
+    memory : Memory
+        Is averaged with, and changed.
+    """
     shrinker, n_rows = network.norm_shrinker, len(source)
 
     def shrunk(inputs: Tensor) -> Tensor:
@@ -248,9 +336,30 @@ def _moments(
     chunks: list[np.ndarray],
     joint: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and covariance, or variances, of a function of all rows.
+    """Return the mean and the covariance, or the variances, of a function of all rows.
 
-    Computed in double precision, a chunk of rows at a time.
+    Parameters
+    ----------
+    function : callable
+        Maps scaled inputs to a tensor of shape (n, d), such as codes.
+    source : BatchSource
+        The rows.
+    chunks : list of ndarray
+        Indices of all rows, in chunks that are read one at a time.
+    joint : bool, default=True
+        True returns the covariance matrix, False the variances alone.
+
+    Returns
+    -------
+    mean : Tensor of shape (d,)
+        In double precision.
+    spread : Tensor of shape (d, d) or (d,)
+        In double precision, divided by the number of rows.
+
+    Raises
+    ------
+    ValueError
+        If they are not finite, because training diverged.
     """
     total = square = 0.0
     for chunk in chunks:

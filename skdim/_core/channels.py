@@ -1,9 +1,10 @@
-"""Noisy channels: the noise that is added to codes, and its density ratio.
+"""Noisy channels: random noise that is added to codes, and its log density ratio.
 
-A channel turns a code ``u`` into a noisy code ``y = u + noise``.  The information that
-``y`` keeps about ``u`` is at most the capacity of the channel.  The capacity is reached
-only if codes follow the distribution that belongs to the noise (Butakov et al.,
-arXiv:2410.06993, section 3).
+A channel turns a code ``u`` into a noisy code ``y = u + noise``.  The mutual
+information of ``u`` and ``y`` is at most the capacity of the channel, which is finite.
+Maximising the information therefore makes codes follow a known distribution: N(0, I)
+under normal noise, and nearly the uniform distribution under narrow uniform noise
+(Butakov et al., arXiv:2410.06993, section 3).
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ __all__ = ["CHANNELS", "Channel", "NormalChannel", "UniformChannel"]
 
 @dataclass(frozen=True)
 class Channel(ABC):
-    """Base of noisy channels: noise, and the distribution of codes that belongs to it.
+    """Base of noisy channels: a kind of noise, and the distribution of codes it is for.
 
     Parameters
     ----------
     noise_scale : float
-        Scale of the noise, in the units of the code.  0 is a channel without noise, of
-        which only ``squash`` and ``sample`` are used.
+        Scale of the noise, in the units of the code: the standard deviation of normal
+        noise or the half-width of uniform noise.  0 stands for no noise; only
+        ``squash`` and ``sample`` may then be used.
 
     Attributes
     ----------
@@ -35,14 +37,17 @@ class Channel(ABC):
         Target distribution of the codes, a key of ``DISTRIBUTIONS`` in
         ``_utils.distributions``.
     widest_noise : float
-        Largest scale that ``for_batch`` chooses, found by measurement
+        Largest noise scale that ``for_batch`` chooses, found by measurement
         (docs/defaults.md).
+    has_residual_variance : bool
+        True if the argument ``residual`` of ``log_ratio`` is a variance, which a
+        regression gives in closed form; False if it is a half-width, which has to be
+        learned.
     """
 
     noise_scale: float
     distribution: ClassVar[str]
     widest_noise: ClassVar[float] = math.inf
-    # Whether ``log_ratio`` takes the variance of a residual, which has a closed form.
     has_residual_variance: ClassVar[bool] = False
 
     @classmethod
@@ -51,8 +56,19 @@ class Channel(ABC):
     ) -> Channel:
         """Return the channel whose capacity a batch of this size can measure.
 
-        InfoNCE reports at most ``log(batch_size)`` nats.  The capacity is ``share``
-        times this number, or more if the noise would be wider than ``widest_noise``.
+        InfoNCE reports at most ``log(batch_size)`` nats, so more capacity could not be
+        seen.  This chooses the default noise scale.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of rows of a training batch, above 1.
+        n_components : int
+            Number of components of the code.
+        share : float, default=1.0
+            The capacity is ``share * log(batch_size)`` nats, for all components
+            together.  It is larger if this would take noise wider than
+            ``widest_noise``, which is then used.
         """
         channel = cls.with_capacity(share * math.log(batch_size), n_components)
         return cls(min(channel.noise_scale, cls.widest_noise))
@@ -60,67 +76,118 @@ class Channel(ABC):
     @classmethod
     @abstractmethod
     def with_capacity(cls, capacity: float, n_components: int) -> Channel:
-        """Return the channel with this capacity: nats, for all components together."""
+        """Return the channel with this capacity; the inverse of ``capacity``.
+
+        Parameters
+        ----------
+        capacity : float
+            In nats, for all components together; above 0.
+        n_components : int
+            Number of components of the code.
+        """
 
     @abstractmethod
     def capacity(self, n_components: int) -> float:
-        """Return the largest information, in nats, that noisy codes keep about codes.
+        """Return the capacity: the largest mutual information of codes and noisy codes.
 
-        It is for all ``n_components`` together; ``noise_scale`` must be above 0.
+        Needs a ``noise_scale`` above 0.  Codes must be limited in power or range, as
+        the subclass says.
+
+        Parameters
+        ----------
+        n_components : int
+            Number of components of the code.
+
+        Returns
+        -------
+        capacity : float
+            In nats, for all components together.
         """
 
     @property
     @abstractmethod
     def noise_share(self) -> float:
-        """Variance of the noise divided by the variance of a noisy code."""
+        """Variance of the noise divided by the variance of a noisy code, in [0, 1).
+
+        Assumes codes that follow ``distribution``.  The correlation matrix of noisy
+        codes is that of codes, shrunk towards the identity by this weight.  So a
+        ``Normalizer`` with this ``shrinkage`` whitens noisy codes rather than codes.
+        """
 
     @abstractmethod
     def squash(self, standardized: Tensor) -> Tensor:
-        """Map values that follow N(0, 1) to values that follow ``distribution``.
+        """Map N(0, 1) values elementwise to values that follow ``distribution``.
 
-        Any values are accepted; the result lies in the support of the distribution.
+        Turns normalised codes into codes that the noise can be added to.
+
+        Parameters
+        ----------
+        standardized : Tensor of any shape
+            Any real numbers.
+
+        Returns
+        -------
+        squashed : Tensor of the same shape
+            Numbers in the support of ``distribution``.
         """
 
     @abstractmethod
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Return random noise of the shape, type and device of ``like``."""
+        """Return random noise with the shape, dtype and device of ``like``, drawn anew.
+
+        ``generator`` must be on the device of ``like``.
+        """
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Return draws from ``distribution``, of shape, type and device of ``like``."""
+        """Return random draws from ``distribution``, independent in every element.
+
+        They are the draws of the prior from which a discriminator learns to tell codes.
+        They have the shape, dtype and device of ``like``; ``generator`` must be on that
+        device.
+        """
         return self.squash(torch.empty_like(like).normal_(generator=generator))
 
     @abstractmethod
     def log_ratio(
         self, u: Tensor, y: Tensor, slope: Tensor | float, residual: Tensor | float
     ) -> Tensor:
-        """Return the log density ratio ``log p(y_j | u_i) / p(y_j)`` of every pair.
+        """Return the log density ratio ``log p(y_j | u_i) / p(y_j)`` for every i and j.
 
-        Codes are assumed to follow ``distribution``.  If ``u`` is the code of a view,
-        it predicts the code to which the noise was added as ``slope * u``, with an
-        error of size ``residual``.
+        This is the critic of the channel: the best one if the codes to which the noise
+        was added follow ``distribution``.  These codes may differ from ``u``, as when
+        ``u`` holds codes of augmented views; each component of them is then predicted
+        as ``slope * u``, with an error of the size ``residual``.
 
         Parameters
         ----------
         u : Tensor of shape (n_codes, n_components)
-            Codes, of rows or of their views.
+            Codes without noise.
         y : Tensor of shape (n_noisy, n_components)
             Noisy codes.
         slope : Tensor of shape (n_components,) or float
-            1 if ``u`` are the codes to which noise was added.
+            1 if ``u`` holds the codes to which the noise was added.
         residual : Tensor of shape (n_components,) or float
-            Residual variance, or for uniform noise the half-width of the error; 0 if
-            ``u`` are the codes to which noise was added.
+            Size of the error of prediction: its variance under normal noise, its
+            half-width under uniform noise; 0 if ``u`` holds the codes to which the
+            noise was added.
 
         Returns
         -------
         scores : Tensor of shape (n_codes, n_noisy)
+            In nats.
         """
 
 
 class NormalChannel(Channel):
     """Normal codes N(0, I) with noise N(0, noise_scale^2 I).
 
-    The capacity holds for codes whose components have a mean square of at most 1.
+    The capacity, ``n_components / 2 * log(1 + 1 / noise_scale^2)`` nats, holds for
+    codes whose components have a mean square of at most 1.  N(0, I) reaches it.
+
+    Parameters
+    ----------
+    noise_scale : float
+        Standard deviation of the noise.
     """
 
     distribution = "normal"
@@ -168,16 +235,19 @@ class NormalChannel(Channel):
     ) -> Tensor:
         """Return the mean log density ratio of paired codes, averaged over the noise.
 
-        It is the expectation of the mean diagonal of ``log_ratio``, in closed form.
+        It is the expectation, in closed form, of the mean diagonal of
+        ``log_ratio(u, y)`` with ``y = codes + noise``: the Barber-Agakov bound without
+        the randomness of the noise.
 
         Parameters
         ----------
         u : Tensor of shape (n_codes, n_components)
             Codes of views.
         codes : Tensor of shape (n_codes, n_components)
-            The codes of the same rows to which noise is added.
+            Codes of the same rows, before the noise is added to them.
         slope, residual : Tensor of shape (n_components,)
-            As in ``log_ratio``.
+            Slope and residual variance of predicting each component of ``codes`` from
+            the same component of ``u``, as in ``log_ratio``.
 
         Returns
         -------
@@ -193,26 +263,36 @@ class NormalChannel(Channel):
 
 
 def _like(x: Tensor, value: Tensor | float) -> Tensor:
-    """Return a value as a tensor of the type and device of ``x``."""
+    """Return ``value`` as a tensor with the dtype and device of ``x``."""
     return torch.as_tensor(value, dtype=x.dtype, device=x.device)
 
 
 def _half_square(x: Tensor) -> Tensor:
-    """Return half the squared norm of each row, of shape (n, 1)."""
+    """Return half the squared norm of each row of ``x`` (n, d), of shape (n, 1)."""
     return x.square().sum(1, keepdim=True) / 2
 
 
 class UniformChannel(Channel):
-    """Uniform codes U[0, 1]^d with noise U[-noise_scale, noise_scale]^d.
+    """A channel that adds noise U[-noise_scale, noise_scale]^d to codes in [0, 1]^d.
 
-    The exact log density is a box, flat inside and minus infinity outside, and has no
-    gradient.  ``log_ratio`` replaces it by ``-|(y - u) / noise_scale|^8``, which is
-    nearly flat inside and steep at the walls.  A critic that is not exact can only
-    lower the bound.
+    Codes are trained to follow U[0, 1]^d.  The capacity of the channel is
+    ``d * log(1 + 1 / (2 * noise_scale))`` nats.
 
-    The codes that carry most under uniform noise lie on a grid of spacing
-    ``2 noise_scale``.  The smooth kernel does not resolve the grid if it is fine, so
-    codes become uniform as long as the noise is narrow (``widest_noise``).
+    The critic of this channel, ``log_ratio``, scores a code ``u`` with a noisy code
+    ``y``.  The exact log density of the noise would be a box: flat inside, minus
+    infinity outside, without a useful gradient.  The critic uses the sum over
+    components of ``-|(y - u) / noise_scale|^8`` instead, which is nearly flat inside
+    and steep at the walls.  Bounds on the information stay valid with it; they are only
+    less tight.
+
+    The codes that carry most information under uniform noise lie on a grid of spacing
+    ``2 * noise_scale``.  The smooth density blurs a fine grid, so that training yields
+    uniform codes while the noise is at most ``widest_noise``.
+
+    Parameters
+    ----------
+    noise_scale : float
+        Half-width of the noise.
     """
 
     distribution = "uniform"
@@ -248,19 +328,27 @@ class UniformChannel(Channel):
         return scores - log_volume - self._log_marginal(y)
 
     def _log_marginal(self, y: Tensor) -> Tensor:
-        """Return the log density of noisy codes, a trapezoid for each component."""
+        """Return the log density of each noisy code, the denominator of ``log_ratio``.
+
+        Takes ``y`` of shape (n_noisy, n_components) and returns the shape (n_noisy,),
+        in nats.  A uniform code plus uniform noise has a trapezoidal density in each
+        component.  Densities are bounded from below, so that their logarithms are
+        finite.
+        """
         reach = self.noise_scale
         overlap = (y + reach).clamp(max=1) - (y - reach).clamp(min=0)
         return (overlap.clamp_min(1e-6 * reach) / (2 * reach)).log().sum(1)
 
 
 class _SmoothBox(torch.autograd.Function):
-    """Scores ``-sum_k |y_jk - u_ik|^8``, continued by straight lines beyond a gap of 2.
+    """Scores ``-sum_k |y_jk - u_ik|^8``, a smooth replacement of a box's log density.
 
     ``_SmoothBox.apply(u, y)`` takes tensors of shapes (n_codes, n_components) and
-    (n_noisy, n_components) and returns (n_codes, n_noisy).  Components are added one by
-    one, so that memory does not grow with their number.  The straight lines keep scores
-    of distant pairs finite, with a gradient that is finite and not 0.
+    (n_noisy, n_components), both in units of the half-width of the box, and returns
+    scores of shape (n_codes, n_noisy).  Beyond a difference of 2, straight lines
+    continue the power, so that scores of distant pairs are finite and have a finite
+    gradient other than 0.  Components are added one by one, so that memory does not
+    grow with their number.
     """
 
     knee = 2.0
@@ -284,13 +372,13 @@ class _SmoothBox(torch.autograd.Function):
         grad_u, grad_y = torch.empty_like(u), torch.empty_like(y)
         for k, (u_k, y_k) in enumerate(zip(u.T, y.T, strict=True)):
             inner = (y_k - u_k[:, None]).clamp_(-_SmoothBox.knee, _SmoothBox.knee)
-            power = inner.square().mul_(inner)  # the third, and below the seventh
+            power = inner.square().mul_(inner)  # the third; below, the seventh
             power = power.square_().mul_(inner).mul_(grad)
             grad_u[:, k], grad_y[:, k] = power.sum(1), power.sum(0)
         return grad_u.mul_(8), grad_y.mul_(-8)
 
 
-# Classes of channels by the distribution of their codes and of their noise.
+# Classes of channels by distribution: its name is the same for codes and noise.
 CHANNELS: dict[str, type[Channel]] = {
     channel.distribution: channel for channel in (NormalChannel, UniformChannel)
 }

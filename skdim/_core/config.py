@@ -1,4 +1,7 @@
-"""What a model and its training are made of, as plain values: no "auto" is left."""
+"""Configuration of a model and of its training, as plain values.
+
+"auto" does not occur here: ``_resolve`` has replaced it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from torch import Tensor, nn
 
 __all__ = ["ModelSpec", "NetworkSpec", "PairSpec", "TrainingConfig"]
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]  # of the user
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The network: encoder, normalisation and the layer that ``transform`` returns.
+    """Configuration of the network: its encoder, normalisation and output.
 
     Parameters
     ----------
@@ -30,16 +33,20 @@ class NetworkSpec:
     n_components : int
         Number of components of the code.
     output_layer : {"code", "hidden", "features"}
-        Layer that ``transform`` returns.  The layers below the code are those of an
-        encoder with the three named parts of ``PARTS``.
+        Layer that the network, and ``transform``, returns.  Layers other than "code"
+        need an encoder with the three named parts of ``PARTS``.
     normalizes : bool
-        Whether codes are brought to mean 0 and variance 1 at all.
+        True brings codes to mean 0 and variance 1.  False leaves the encoder's output
+        as it is, and ``shrinkage`` is not used.
     shrinkage : float or None
-        None whitens the codes of every batch and, after training, those of all rows.
-        A number leaves correlations alone during training and whitens only after it,
-        with the correlation matrix shrunk towards the identity by at least this share.
+        None whitens the codes of every training batch by their own moments and, after
+        training, all codes by the moments of all rows.  A number, from 0 to 1, scales
+        the components of a batch without whitening it, and whitens after training.  The
+        correlation matrix is then first averaged with the identity, which has at least
+        this weight.
     shrinks_norms : bool
-        Whether norms of codes that vary too much are pulled in after training.
+        True also pulls in the norms of codes after training, if they vary more than
+        those of N(0, I).
     """
 
     encoder: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module]
@@ -53,35 +60,37 @@ class NetworkSpec:
 
     @property
     def is_image(self) -> bool:
-        """Whether rows are images of shape (channels, height, width)."""
+        """True if rows are images, of shape (channels, height, width), else False."""
         return len(self.input_shape) > 1
 
     @property
     def is_own_encoder(self) -> bool:
-        """Whether the encoder is the user's, not one of ``ENCODERS``."""
+        """True if the user gave the encoder, False if it is one of ``ENCODERS``."""
         return not isinstance(self.encoder, str)
 
 
 @dataclass(frozen=True)
 class PairSpec:
-    """How the two rows of a pair are made from one row.
+    """Configuration of pairs: how views are made of rows, to compare codes with.
 
     Parameters
     ----------
     augmentations : tuple of str or callable
-        Applied in this order.  Keys of ``AUGMENTATIONS``, or callables ``(inputs,
-        generator) -> inputs``.
+        What changes a row into a view, applied in this order.  Keys of
+        ``AUGMENTATIONS``, or callables ``(inputs, generator) -> inputs``.
     strength : float or None
         Strength of every named augmentation; None takes the default of each.
     sides : {"both", "one"}
-        Whether the row whose code is sent through the noise is a view too, or the row
-        as it is.
+        "both" also replaces the row, whose code gets the noise, by a view of it.  "one"
+        leaves this row as it is.
     n_views : int
         Number of views that are compared with each noisy code.
     n_neighbors : int
-        Number of near rows that augmentations and partners are drawn from.
+        Number of nearest rows from which augmentations such as "neighbors", and
+        partners in a table, are drawn.
     by_class : bool
-        Whether the two rows of a pair are different rows of one class.
+        True makes views of a random partner, a row of the same class, False of the row
+        itself.
     """
 
     augmentations: tuple[str | Augmentation, ...] = ()
@@ -92,41 +101,53 @@ class PairSpec:
     by_class: bool = False
 
     @property
+    def has_views(self) -> bool:
+        """True if rows are augmented, for views of them."""
+        return bool(self.augmentations)
+
+    @property
     def has_pairs(self) -> bool:
-        """Whether a code is compared with that of another row or view, not itself."""
-        return bool(self.augmentations or self.by_class)
+        """True if noisy codes are compared with codes of views, not of the rows.
+
+        False if there are neither augmentations nor partners.
+        """
+        return self.has_views or self.by_class
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The model: network, pairs, noise, and the terms of the objective.
+    """Configuration of a model: network, pairs, noise, and the terms of its objective.
 
-    The weights are those of the equation in ``losses.objective``; a term of weight 0
-    does not exist.
+    Greek letters and ``w`` are those of the equation in ``losses.objective``.  A term
+    of weight 0 is not computed.
 
     Parameters
     ----------
     network : NetworkSpec
     pairs : PairSpec
     noise_distribution : str
-        A key of ``CHANNELS``; also names the distribution that codes are held to.
+        Distribution of the noise and target distribution of the codes, a key of
+        ``CHANNELS``.
     noise_scale : float
-        Scale of the noise in units of the code; 0 is a channel without noise.
+        Scale of the noise in units of the code; 0 adds no noise.
     critic : str or None
-        Critic between codes and noisy codes: "channel" or a key of ``CRITICS``.  None
-        leaves out the information through the channel.
+        Critic that scores codes with noisy codes: "channel" or a key of ``CRITICS``.
+        None leaves out the information between codes and noisy codes.
     bound : str
-        A key of ``BOUNDS``.
+        Bound on mutual information, a key of ``BOUNDS``.
     agreement_weight : float
-        ``w``, share of the Barber-Agakov bound in the information through the channel.
+        ``w``, from 0 to 1: the share of the Barber-Agakov bound in the information
+        between codes and noisy codes.
     sliced_weight : float
-        ``lambda``, weight of the sliced and radial Kullback-Leibler divergences.
+        ``lambda``, weight of the sliced and radial Kullback-Leibler divergences of the
+        codes from N(0, I).
     global_weight, local_weight : float
-        ``alpha`` and ``beta``, weights of the information between codes and features.
+        ``alpha`` and ``beta``, weights of the information between codes and the
+        encoder's features: all together, and averaged over their positions.
     prior_weight : float
-        ``gamma``, weight of the adversarial match to the prior.
+        ``gamma``, weight of the adversarial loss that holds codes to the prior.
     feature_critic : str
-        Critic between codes and features, a key of ``CRITICS``.
+        Critic that scores features with codes, a key of ``CRITICS``.
     n_noise_draws : int
         Number of draws of the noise for each code of a training batch.
     """
@@ -146,9 +167,10 @@ class ModelSpec:
     n_noise_draws: int = 1
 
     def global_seed(self, seed: int) -> int | None:
-        """Return the seed of torch's global generator, or None to leave it alone.
+        """Return ``seed`` if the model runs the user's code, else None.
 
-        Only the user's code, an encoder or an augmentation, may draw from it.
+        Only a user's encoder or augmentation may draw from torch's global generator,
+        which ``sandbox`` seeds with the result, or leaves alone if that is None.
         """
         own = any(callable(step) for step in self.pairs.augmentations)
         return seed if own or self.network.is_own_encoder else None
@@ -156,25 +178,30 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One run of training.
+    """Configuration of one run of training.
 
     Parameters
     ----------
     model : ModelSpec
     batch_size : int
-        Rows per step.
+        Number of rows in a batch.
     max_iter : int
-        Number of epochs.
+        Largest number of epochs.
     learning_rate : float
-        Peak learning rate of AdamW.
+        Largest learning rate of AdamW's schedule, or the constant one of a call of
+        ``partial_fit``.
     weight_decay : float
+        Weight decay of AdamW for the network; critics have none.
     patience : int or None
-        Epochs without a rise of the validation information before training stops;
-        None if no rows are held out.
+        Number of epochs without a rise of the information on held-out rows after which
+        training stops; None if no rows are held out.
     seed : int
+        Seed of initial weights, order of rows, views and noise.
     device : torch.device
+        Where the model is trained.
     scaling : tuple of (mean, scale) or None
-        Of the inputs, one number for each column or channel; None takes the data's.
+        What inputs are shifted and divided by: two arrays of one number for each column
+        or channel.  None takes mean and standard deviation of the training rows.
     """
 
     model: ModelSpec

@@ -1,9 +1,11 @@
-"""Critics: ``critic(u, y)`` scores every code or feature with every noisy code.
+"""Critics: ``critic(u, y)`` returns the scores of every ``u_i`` with every ``y_j``.
 
-``scores[..., i, j]`` belongs to ``u_i`` and ``y_j``; pairs that belong together are on
-the diagonal.  ``u`` has the shape (n_rows, n_u), or (n_positions, n_rows, n_u) for
-features at positions of an image, which gives a matrix for each position.  ``y`` has
-the shape (n_rows, n_components).
+``u`` holds codes and ``y`` noisy codes, or ``u`` holds features of rows and ``y``
+codes.  In the result, ``scores[..., i, j]`` scores ``u_i`` with ``y_j``, and pairs
+drawn together are on the diagonal.  ``u`` has the shape (n_rows, n_u), or (n_positions,
+n_rows, n_u) for features at positions of an image, which gives one score matrix for
+each position.  ``y`` has the shape (n_rows, n_y).  The bounds on mutual information
+(``bounds``) are computed from these scores.
 """
 
 from __future__ import annotations
@@ -26,65 +28,113 @@ __all__ = [
 
 
 class Critic(nn.Module):
-    """Base of all critics; one that learns needs ``forward`` alone.
+    """Base of all critics; a critic that learns by gradients defines ``forward`` only.
+
+    ``forward(u, y)`` returns the scores.  ``observe``, ``reported`` and ``agreement``
+    are for critics between codes and noisy codes that are made of the channel's
+    density.
 
     Attributes
     ----------
     learning_rate_factor : float
         Learning rate of the critic's parameters, as a multiple of the encoder's.
     has_moments : bool
-        Whether calibration is to set the moments of pairs by ``fit``.
+        True if the critic has a method ``fit`` for its regression moments, which is
+        called after training; else False.
     """
 
     learning_rate_factor = 1.0
     has_moments = False
 
     def observe(self, u: Tensor, codes: Tensor) -> None:
-        """Update running moments by a training batch, for critics that have any."""
+        """Update the running moments that a critic scores by; called before each batch.
+
+        These are moments of the regression of ``codes`` on ``u``.  A critic that learns
+        has none, so that this base method does nothing.
+
+        Parameters
+        ----------
+        u, codes : Tensor of shape (n_rows, n_components)
+            Codes of views, and codes of the rows that the views were made from, without
+            noise.
+        """
 
     def reported(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
-        """Return scores for reporting that were not fitted to this batch.
+        """Return the scores from which the reported mutual information is estimated.
 
-        ``scores`` are those of training, which most critics report as they are.
+        They should not depend on anything fitted to this very batch, which would
+        flatter the estimate.  Most critics have nothing of that kind and return
+        ``scores``.
+
+        Parameters
+        ----------
+        u, y : Tensor of shape (n_rows, n_components)
+            Codes of views, and noisy codes of their rows.
+        scores : Tensor of shape (n_rows, n_rows)
+            Scores of training, ``forward(u, y)``.
+
+        Returns
+        -------
+        scores : Tensor of shape (n_rows, n_rows)
         """
         return scores
 
     def agreement(self, u: Tensor, codes: Tensor, scores: Tensor) -> Tensor:
-        """Return the Barber-Agakov bound, in nats, of views ``u`` and ``codes``.
+        """Return the Barber-Agakov bound on the information of views and noisy codes.
 
-        ``scores`` are those of one draw of the noise, which most critics average.
+        By default it is the mean of the paired scores, which come from one draw of the
+        noise.
+
+        Parameters
+        ----------
+        u, codes : Tensor of shape (n_rows, n_components)
+            Codes of views, and codes of their rows before the noise is added.  Not used
+            here.
+        scores : Tensor of shape (n_rows, n_rows)
+            Scores ``forward(u, y)`` for one draw of the noisy codes ``y``.
+
+        Returns
+        -------
+        bound : Tensor of shape ()
+            In nats.
         """
         return barber_agakov(scores)
 
 
 class ChannelCritic(Critic):
-    r"""The log density ratio of the channel itself: the best critic, nothing to learn.
+    """The log density ratio of the channel itself: the best critic, nothing to learn.
 
-    With ``u`` the code of a view, ``y = s + z`` the noisy code of its row and noise of
-    standard deviation sigma, component k of the code is predicted by ``b_k u_k`` with
-    residual variance ``r_k``, so that ``log p(y_j | u_i) / p(y_j)`` is
+    Let ``u`` be the code of a view (or of another row of the class), ``s`` the code of
+    its row, ``y = s + noise``, and sigma the standard deviation of normal noise.
+    Component k of ``s`` is predicted by ``b_k u_k`` with residual variance ``r_k``, so
+    that ``log p(y_j | u_i) / p(y_j)`` is
 
         T_ij = 1/2 sum_k [ ln((1 + sigma^2) / (sigma^2 + r_k))
                            - (y_jk - b_k u_ik)^2 / (sigma^2 + r_k)
                            + y_jk^2 / (1 + sigma^2) ]
 
-    for normal noise (``Channel.log_ratio``).  Without pairs ``u = s``, ``b = 1`` and
-    ``r = 0``.
+    as ``NormalChannel.log_ratio`` computes it.  Without pairs ``u = s``, ``b = 1`` and
+    ``r = 0``, for any channel.  The slopes ``b`` and residual variances ``r`` are
+    called the regression moments.
 
     Parameters
     ----------
     channel : Channel
+        The channel that adds the noise; normal if ``has_pairs``.
     n_components : int
+        Number of components of the code.
     has_pairs : bool
-        Whether codes are compared with those of views.
+        True if noisy codes are compared with codes of views or of other rows; False if
+        they are compared with the codes that the noise was added to.
 
     Notes
     -----
-    In training, ``b`` and ``r`` are the batch's, without gradient.  They maximise
-    the mean of the paired scores, whose gradient is therefore the same with and without
-    theirs (envelope theorem).  What is *reported* uses running moments of earlier
-    batches, since moments fitted to a batch would flatter it; the first batch has none
-    but its own.  Evaluation uses moments of many batches, set by ``fit``.
+    In training, ``forward`` uses the regression moments of the current batch, without
+    gradient.  They maximise the mean of the paired scores, so its gradient would be the
+    same if they had one (envelope theorem).  What is *reported* uses running moments of
+    earlier calls of ``observe``, since moments fitted to a batch would flatter it; the
+    first batch has only its own.  Evaluation uses the moments set by ``fit`` or, before
+    that, the running ones.
     """
 
     momentum = 0.1
@@ -99,17 +149,22 @@ class ChannelCritic(Critic):
 
     @property
     def has_moments(self) -> bool:
-        """Whether there are moments of pairs."""
+        """True if there are regression moments to be set by ``fit``, else False."""
         return self.has_pairs
 
     @torch.no_grad()
     def observe(self, u: Tensor, codes: Tensor) -> None:
-        """Take the moments of this batch; fold those of the batch before into the mean.
+        """Compute the regression moments of a batch, and update the running moments.
+
+        The new moments serve ``forward``.  Those of the call before now join the
+        running moments with a weight of 0.1, so that ``reported`` does not use moments
+        fitted to these very codes.  The first call sets both.  Does nothing in
+        evaluation mode or without pairs.
 
         Parameters
         ----------
         u, codes : Tensor of shape (n_rows, n_components)
-            Codes of views and codes of their rows.
+            Codes of views, and codes of their rows before the noise is added.
         """
         if not (self.has_pairs and self.training):
             return
@@ -126,18 +181,26 @@ class ChannelCritic(Critic):
 
     @property
     def _moments(self) -> tuple[Tensor, Tensor] | tuple[float, float]:
-        """Return slope and residual variance: of the batch, running, or 1 and 0."""
+        """Slope and residual variance that ``forward`` uses.
+
+        Each has the shape (n_components,).  They are those of the batch in training,
+        the running ones in evaluation, and the numbers 1 and 0 without pairs.
+        """
         if not self.has_pairs:
             return 1.0, 0.0
         return self.batch_moments if self.training else self._running
 
     def fit(self, moments: list[tuple[Tensor, Tensor]]) -> None:
-        """Set the running moments to the mean of those of many batches.
+        """Store the unweighted mean of ``moments`` over batches, for use in evaluation.
+
+        Called after training, with moments of the trained model, which replace the
+        running ones.
 
         Parameters
         ----------
         moments : list of (slope, residual variance)
-            As ``regression`` returns them.
+            One pair of tensors of shape (n_components,) for each batch, as
+            ``regression`` returns it.
         """
         for average, values in zip(
             self._running, zip(*moments, strict=True), strict=True
@@ -148,10 +211,11 @@ class ChannelCritic(Critic):
         return self.channel.log_ratio(u, y, *self._moments)
 
     def agreement(self, u: Tensor, codes: Tensor, scores: Tensor) -> Tensor:
-        """Return the Barber-Agakov bound in closed form, averaged over the noise.
+        """Return the Barber-Agakov bound in nats, as an expectation over the noise.
 
-        The noise is as large as the codes, so that this gradient is much less noisy
-        than that of one draw.
+        Parameters are those of ``Critic.agreement``; ``scores`` is not used.  The noise
+        can be as large as the codes, so the gradient of the expectation is much less
+        noisy than that of one draw.
         """
         return self.channel.mean_log_ratio(u, codes, *self._moments)
 
@@ -162,17 +226,21 @@ class ChannelCritic(Critic):
 
 
 def regression(u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return slope and residual variance of regressing ``codes`` on ``u``.
+    """Return slope and residual variance of predicting ``codes`` from ``u``.
 
-    Each component is regressed on the same component alone.
+    They tell a ``ChannelCritic`` how well codes of views predict those of their rows.
+    Each component of ``codes`` is regressed, with an intercept, on the same component
+    of ``u`` alone.
 
     Parameters
     ----------
     u, codes : Tensor of shape (n_rows, n_components)
+        Codes of views, and codes of their rows.
 
     Returns
     -------
     slope, residual : Tensor of shape (n_components,)
+        ``residual`` is the mean squared residual, a sum divided by ``n_rows``.
     """
     u, codes = u - u.mean(0), codes - codes.mean(0)
     variance = u.square().mean(0).clamp_min(1e-12)
@@ -181,12 +249,20 @@ def regression(u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class WidthCritic(Critic):
-    """The channel's log density ratio, widened by one learned number.
+    """The channel's log density ratio, with noise widened by one learned number.
 
-    For pairs under uniform noise, whose density ratio has no closed form.
+    For codes of views under uniform noise.  The difference between the code of a view
+    and that of its row has no density in closed form.  It is treated as a box, too,
+    whose half-width is learned: one number, added to the noise scale, for all
+    components.
+
+    Parameters
+    ----------
+    channel : Channel
+        The channel that adds the noise.
     """
 
-    learning_rate_factor = 20.0  # one number, to settle while the encoder still moves
+    learning_rate_factor = 20.0  # one number, to settle early while the encoder moves
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
@@ -198,7 +274,21 @@ class WidthCritic(Critic):
 
 
 def channel_critic(channel: Channel, n_components: int, has_pairs: bool) -> Critic:
-    """Return the critic made of the channel's own density."""
+    """Return the critic that scores by the channel's own density of a noisy code.
+
+    It is a ``WidthCritic``, which learns one width, if the noise is uniform and
+    ``has_pairs``; else a ``ChannelCritic``.
+
+    Parameters
+    ----------
+    channel : Channel
+        The channel that adds the noise.
+    n_components : int
+        Number of components of the code.
+    has_pairs : bool
+        True if noisy codes are compared with codes of views or of other rows; False if
+        they are compared with the codes that the noise was added to.
+    """
     if has_pairs and not channel.has_residual_variance:
         return WidthCritic(channel)
     return ChannelCritic(channel, n_components, has_pairs)
@@ -207,8 +297,16 @@ def channel_critic(channel: Channel, n_components: int, has_pairs: bool) -> Crit
 class Embedding(nn.Module):
     """Sum of a linear map and a perceptron with one hidden layer, then layer norm.
 
-    The appendix of arXiv 1808.06670.  The perceptron need not learn what the linear map
-    finds at once: bounds rise several times faster than without it.
+    One half of a ``SeparableCritic``, as in the appendix of arXiv:1808.06670.  The
+    perceptron need not learn what the linear map finds at once: bounds rise several
+    times faster than without it.
+
+    Parameters
+    ----------
+    n_in, n_hidden, n_out : int
+        Numbers of inputs, hidden units and outputs; they are on the last axis.
+    generator : torch.Generator or None
+        Draws the network weights; None leaves them unset, to be loaded.
     """
 
     def __init__(
@@ -225,10 +323,17 @@ class Embedding(nn.Module):
 
 
 class SeparableCritic(Critic):
-    """Inner product of two learned embeddings, ``g(u)^T h(y)``.
+    """Scaled inner product of two learned embeddings, ``g(u)^T h(y) / sqrt(256)``.
 
-    "Encode-and-dot" of arXiv 1808.06670; on features at positions, ``g`` is a network
-    of 1x1 convolutions there.
+    "Encode-and-dot" of arXiv:1808.06670.  For features at positions of an image, ``g``
+    is the same at every position, like a network of 1x1 convolutions.
+
+    Parameters
+    ----------
+    n_u, n_y : int
+        Numbers of columns of ``u`` and ``y``.
+    generator : torch.Generator or None
+        Draws the network weights; None leaves them unset, to be loaded.
     """
 
     n_hidden = n_embedding = 256
@@ -246,12 +351,20 @@ class SeparableCritic(Critic):
 
 
 class BilinearCritic(Critic):
-    """``u^T W y`` with a learned matrix, plus learned squares of each side.
+    """``u^T W y`` with a learned matrix, plus learned lower-order terms.
 
-    The log density ratio of a normal channel has this form.
+    These are weighted sums of the squares of ``u`` and of ``y``, a linear term in ``y``
+    and a constant.  The log density ratio of a normal channel has this form.
+
+    Parameters
+    ----------
+    n_u, n_y : int
+        Numbers of columns of ``u`` and ``y``.
+    generator : torch.Generator or None
+        Draws ``W`` and the linear term; None leaves them unset, to be loaded.
     """
 
-    learning_rate_factor = 10.0  # few numbers, which may have far to go
+    learning_rate_factor = 10.0  # these few numbers can become large
 
     def __init__(self, n_u: int, n_y: int, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -266,9 +379,17 @@ class BilinearCritic(Critic):
 
 
 class ConcatenatedCritic(Critic):
-    """A perceptron on every pair ``[u_i, y_j]``; memory grows with the batch squared.
+    """A perceptron applied to every pair ``[u_i, y_j]``.
 
-    "Concatenate-and-convolve" of arXiv 1808.06670.
+    "Concatenate-and-convolve" of arXiv:1808.06670.  Memory grows with the square of the
+    batch size.
+
+    Parameters
+    ----------
+    n_u, n_y : int
+        Numbers of columns of ``u`` and ``y``.
+    generator : torch.Generator or None
+        Draws the network weights; None leaves them unset, to be loaded.
     """
 
     hidden_layer_sizes = (128, 64)
@@ -276,7 +397,7 @@ class ConcatenatedCritic(Critic):
     def __init__(self, n_u: int, n_y: int, generator: torch.Generator | None) -> None:
         super().__init__()
         first, *rest = self.hidden_layer_sizes
-        # The first layer of [u, y] is a sum of two, so that no pair is stored.
+        # The first layer of [u, y] is a sum of two, so that no input pair is stored.
         self.from_u = linear(n_u, first, generator)
         self.from_y = linear(n_y, first, generator)
         self.hidden = multilayer_perceptron(first, rest, generator)
@@ -287,7 +408,7 @@ class ConcatenatedCritic(Critic):
         return self.score(self.hidden(pairs)).squeeze(-1)
 
 
-# Critics that learn: name -> class of (n_u, n_y, generator).
+# Critics that learn, by name; each class is called with (n_u, n_y, generator).
 CRITICS: dict[str, type[Critic]] = {
     "separable": SeparableCritic,
     "bilinear": BilinearCritic,

@@ -1,12 +1,12 @@
 """Log-density of rows under a trained model, by the change of variables.
 
-A code ``z = f(x)`` that follows N(0, I) gives its row the density
+If codes ``z = f(x)`` follow N(0, I), a row ``x`` has the density
 
-    log p(x) = log N(f(x); 0, I) + 1/2 log det(J J^T),    J = df/dx,
+    log p(x) = log N(f(x); 0, I) + 1/2 log det(J J^T),    J = df/dx.
 
-which for a square ``J`` is the usual formula, and otherwise that of the coarea formula:
-the density along the directions that the encoder sees (Krantz and Parks, *Geometric
-Integration Theory*, section 5.2).
+For a square ``J`` this is the usual formula.  With fewer components than inputs it is
+that of the coarea formula: the density along the directions in which the code changes
+(Krantz and Parks, *Geometric Integration Theory*, section 5.2).
 """
 
 from __future__ import annotations
@@ -27,14 +27,23 @@ __all__ = ["log_density", "log_volume"]
 
 
 def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
-    """Return the log-density of each row, in nats, in double precision on the CPU.
+    """Return the log-density of each row under a model whose codes follow N(0, I).
 
     Parameters
     ----------
     model : Model
-        Restored for gradients, which is in double precision.
-    rows : array-like of shape (n_rows, ...)
+        From ``inference.restored(..., gradients=True)``, inside whose block this is
+        called: there it computes in double precision and with gradients.
+    rows : array-like of shape (n_rows, *input_shape)
+        Rows before scaling.
     device : torch.device
+        Where the model is.
+
+    Returns
+    -------
+    log_density : Tensor of shape (n_rows,)
+        In nats, in double precision on the CPU; -inf where the code does not change in
+        all directions.
     """
     n_numbers = math.prod(rows.shape[1:]) * model.network.n_outputs
     parts = [
@@ -45,18 +54,34 @@ def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
 
 
 def _of_batch(network: Network, rows: Tensor) -> Tensor:
+    """Return the log-density of each row of a batch, in nats.
+
+    ``rows`` are on the device of the network and not scaled.  The Jacobians are found
+    by automatic differentiation.
+    """
     rows = rows.detach().double().requires_grad_()
     z = network(rows)
-    # Rows do not meet, so that a sum over rows has the gradient of each.
+    # A code depends on its own row alone, so a gradient of a sum over rows serves all.
     gradients = [grad(part.sum(), rows, retain_graph=True)[0] for part in z.unbind(1)]
     z, jacobian = z.detach(), torch.stack(gradients, 1).flatten(2)
     return log_volume(jacobian) - (z.square() + math.log(2 * math.pi)).sum(1) / 2
 
 
 def log_volume(jacobian: Tensor) -> Tensor:
-    """Return ``1/2 log det(J J^T)`` of each matrix; -inf where it has not full rank.
+    """Return ``1/2 log det(J J^T)`` of each Jacobian ``J``.
 
-    By the triangle of ``J^T = QR``: the product ``J J^T`` would lose half the digits.
+    This is the term of volume in the change of variables.  It is computed from the
+    factor R of ``J^T = QR``, because ``J J^T`` would lose half of the digits.
+
+    Parameters
+    ----------
+    jacobian : Tensor of shape (n_rows, n_components, n_inputs)
+        One matrix for each row; ``n_components`` must not exceed ``n_inputs``.
+
+    Returns
+    -------
+    log_volume : Tensor of shape (n_rows,)
+        -inf for matrices whose rank, up to rounding, is below ``n_components``.
     """
     triangle = torch.linalg.qr(jacobian.mT, mode="r").R
     sizes = triangle.diagonal(dim1=-2, dim2=-1).abs()

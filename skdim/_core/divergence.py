@@ -1,4 +1,4 @@
-"""Dependence as a Kullback-Leibler divergence, estimated by a neural network."""
+"""Estimate by a neural network how strongly blocks of columns depend on each other."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ __all__ = ["divergence_from_shuffled"]
 
 _SIZES = (256, 256)
 _BATCH_SIZE, _RATE, _WEIGHT_DECAY = 512, 2e-3, 1e-3
-_N_SHUFFLES = 10  # of held-out rows, to average over
+_N_SHUFFLES = 10  # shuffles of the held-out rows that one bound averages over
 _STEPS_PER_CHECK = 50
 
 
 def divergence_from_shuffled(
     rows: np.ndarray, widths: list[int], n_steps: int, seed: int
 ) -> float:
-    """Estimate the divergence of rows from rows with independently shuffled blocks.
+    """Return the estimated divergence of rows from rows with independent blocks.
 
-    With p the distribution of rows and q the product of the marginal distributions of
-    their blocks of columns, this is a lower estimate of ``KL(p || q)``.  A network
-    learns ``log(p / q)`` by logistic regression on 60 % of the rows.  Every 50 steps
-    its Donsker-Varadhan bound (Belghazi et al., arXiv:1801.04062) is computed on
-    another 20 %, and the best weights are kept.  The result is their bound on the last
-    20 %.
+    It measures dependence: with p the distribution of the rows and q the product of the
+    marginal distributions of their blocks of columns, it is a lower estimate of
+    ``KL(p || q)``.  For two blocks this is their mutual information.
+
+    A network learns ``log(p / q)`` by logistic regression on 60 % of the rows, against
+    rows whose blocks are shuffled independently.  Every 50 steps its Donsker-Varadhan
+    bound (Belghazi et al., arXiv:1801.04062) is computed on another 20 %, and the best
+    network weights are kept.  The result is their bound on the last 20 %.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def divergence_from_shuffled(
     with sandbox(gradients=True):
         data = torch.tensor(rows, dtype=torch.float32, device="cpu")
         generator = seeded_generator(seed)
-        order = torch.randperm(len(data), generator=generator)
+        order = torch.randperm(len(data), generator=generator, device="cpu")
         n_train, n_test = len(data) * 3 // 5, len(data) // 5
         sizes = [n_train, len(data) - n_train - n_test, n_test]
         train, validation, test = data[order].split(sizes)
@@ -69,7 +71,18 @@ def divergence_from_shuffled(
 
 
 class _Critic(nn.Module):
-    """A perceptron that returns one score for each row, with its optimiser."""
+    """A perceptron that scores rows, with its own AdamW optimiser.
+
+    Takes rows of shape (n_rows, n_in) and returns scores of shape (n_rows,), which
+    learn to be log density ratios.
+
+    Parameters
+    ----------
+    n_in : int
+        Number of columns of a row.
+    generator : torch.Generator
+        Draws the network weights.
+    """
 
     def __init__(self, n_in: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -84,18 +97,38 @@ class _Critic(nn.Module):
 
 
 def _shuffled(rows: Tensor, widths: list[int], generator: torch.Generator) -> Tensor:
-    """Return rows with each block of columns in a random order of its own."""
+    """Return rows whose blocks of columns are permuted across rows, each on its own.
+
+    This makes the blocks independent; ``generator`` draws the permutations.  Takes
+    ``rows`` of shape (n_rows, n_columns) and the number of columns of each block,
+    ``widths``, and returns the shape of ``rows``.
+    """
     blocks = rows.split(widths, dim=1)
-    orders = (torch.randperm(len(rows), generator=generator) for _ in blocks)
+    orders = (
+        torch.randperm(len(rows), generator=generator, device="cpu") for _ in blocks
+    )
     return torch.cat([b[order] for b, order in zip(blocks, orders, strict=True)], 1)
 
 
 def _learn(
     network: _Critic, train: Tensor, widths: list[int], generator: torch.Generator
 ) -> None:
-    """Train the critic for 50 steps to tell rows from shuffled rows."""
+    """Train the critic for 50 steps to tell rows from rows with shuffled blocks.
+
+    Parameters
+    ----------
+    network : _Critic
+        Is changed.
+    train : Tensor of shape (n_rows, n_columns)
+        Each step draws 512 of these rows as they are, and 512 to be shuffled.
+    widths : list of int
+        Number of columns of each block.
+    generator : torch.Generator
+        Draws rows and shuffles blocks.
+    """
     for _ in range(_STEPS_PER_CHECK):
-        index = torch.randint(len(train), (2, _BATCH_SIZE), generator=generator)
+        shape = 2, _BATCH_SIZE
+        index = torch.randint(len(train), shape, generator=generator, device="cpu")
         batch, other = train[index]
         scores = network(torch.cat([batch, _shuffled(other, widths, generator)]))
         of_rows, of_shuffled = scores.split(len(batch))
@@ -107,7 +140,24 @@ def _learn(
 
 @torch.no_grad()
 def _bound(network: _Critic, rows: Tensor, widths: list[int], seed: int) -> float:
-    """Return the Donsker-Varadhan bound of the critic on these rows, in nats."""
+    """Return the Donsker-Varadhan bound that the critic reaches on given rows.
+
+    Parameters
+    ----------
+    network : _Critic
+    rows : Tensor of shape (n_rows, n_columns)
+        Held-out rows.
+    widths : list of int
+        Number of columns of each block.
+    seed : int
+        Determines the 10 shuffles of the rows that the bound averages over, so that
+        they are the same at every call.
+
+    Returns
+    -------
+    bound : float
+        Lower bound on the divergence from rows with independent blocks, in nats.
+    """
     generator = seeded_generator(seed + 1)
     shuffles = (_shuffled(rows, widths, generator) for _ in range(_N_SHUFFLES))
     unpaired = torch.cat([network(shuffled) for shuffled in shuffles])

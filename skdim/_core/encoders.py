@@ -1,7 +1,9 @@
-"""Built-in encoders, drawn from a seeded generator without touching the global one.
+"""Built-in encoders: networks from scaled inputs to codes that are not normalised yet.
 
-Each is a sequence of three named parts: ``features``, which keep their positions in an
-image; ``hidden``, the layers above; and ``code``, a linear layer to the components.
+Each is a sequence of three named parts.  ``features`` keeps the positions in an image;
+in a perceptron it only flattens the inputs.  ``hidden`` holds the layers above it.
+``code`` is a linear layer to the components of the code.  Weights are drawn from a
+given generator and never from torch's global one.
 """
 
 from __future__ import annotations
@@ -30,14 +32,22 @@ _N_DENSE = 256  # width of the layer between the convolutions and the code
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
-    """Return a linear layer; without a generator its weights are left unset."""
+    """Return a linear layer from ``n_in`` to ``n_out`` numbers, with a bias.
+
+    Used in encoders and critics.  ``generator`` draws the weights; None leaves them
+    unset, to be loaded.
+    """
     return _reset(nn.utils.skip_init(nn.Linear, n_in, n_out, **PLAIN), generator)
 
 
 def _conv(
     n_in: int, n_out: int, stride: int, generator: torch.Generator | None
 ) -> nn.Module:
-    """Return a 3x3 convolution without bias; without a generator, weights unset."""
+    """Return a 3x3 convolution from ``n_in`` to ``n_out`` channels, without a bias.
+
+    It is padded by one pixel on each side.  ``generator`` draws the weights; None
+    leaves them unset, to be loaded.
+    """
     layer = nn.utils.skip_init(
         nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1, bias=False, **PLAIN
     )
@@ -46,7 +56,11 @@ def _conv(
 
 
 def _reset(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
-    """Draw weights as torch's own layers do: U(-b, b) with b = 1 / sqrt(fan in)."""
+    """Draw all parameters of a linear or convolutional layer, and return the layer.
+
+    As in torch's own layers they follow U(-b, b) with b = 1 / sqrt(fan in).  They are
+    drawn from ``generator``; None leaves them as they are.
+    """
     if generator is not None:
         bound = 1 / math.sqrt(layer.weight[0].numel())
         with torch.no_grad():
@@ -58,7 +72,17 @@ def _reset(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
 def multilayer_perceptron(
     n_in: int, sizes: Sequence[int], generator: torch.Generator | None
 ) -> nn.Sequential:
-    """Return linear layers of the given widths, each followed by a ReLU."""
+    """Return linear layers of the given widths, each followed by a ReLU.
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the input.
+    sizes : sequence of int
+        Width of each layer; without any, inputs are returned as they are.
+    generator : torch.Generator or None
+        Draws the weights; None leaves them unset, to be loaded.
+    """
     layers = nn.Sequential()
     for size in sizes:
         layers.append(linear(n_in, size, generator)).append(nn.ReLU(inplace=True))
@@ -72,17 +96,23 @@ def mlp(
     sizes: Sequence[int],
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return a multi-layer perceptron on flattened inputs.
+    """Return an encoder that is a multi-layer perceptron on flattened inputs.
 
     Parameters
     ----------
     input_shape : tuple of int
         Shape of one row.
     n_components : int
+        Number of outputs, the components of the code.
     sizes : sequence of int
         Widths of the hidden layers.
     generator : torch.Generator or None
         Draws the weights; None leaves them unset, to be loaded.
+
+    Returns
+    -------
+    encoder : nn.Sequential
+        Of the three named parts in ``PARTS``.
     """
     n_in = math.prod(input_shape)
     hidden = multilayer_perceptron(n_in, sizes, generator)
@@ -96,19 +126,27 @@ def convolutional(
     sizes: Sequence[int],
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return stages of 3x3 convolution, batch norm and ReLU, then two linear layers.
+    """Return an encoder of images: convolutions, followed by two linear layers.
 
-    Each stage halves the resolution.  The first one does so only for images of more
-    than 16 pixels a side, so that small images keep some resolution.
+    Each stage is a 3x3 convolution, batch norm and ReLU.  It halves height and width if
+    both exceed 2 pixels; the first stage does so only if both exceed 16, so that small
+    images keep some resolution.  The first linear layer has 256 outputs, batch norm and
+    ReLU.
 
     Parameters
     ----------
     input_shape : tuple of (channels, height, width)
     n_components : int
+        Number of outputs, the components of the code.
     sizes : sequence of int
         Number of channels of each stage.
     generator : torch.Generator or None
         Draws the weights; None leaves them unset, to be loaded.
+
+    Returns
+    -------
+    encoder : nn.Sequential
+        Of the three named parts in ``PARTS``.
     """
     n_channels, height, width = input_shape
     stages = nn.Sequential()
@@ -129,5 +167,6 @@ def _of_parts(*modules: nn.Module) -> nn.Sequential:
 
 # Name -> (input_shape, n_components, sizes, generator) -> module.
 ENCODERS = {"mlp": mlp, "conv": convolutional}
-# Hidden layers of an encoder where ``hidden_layer_sizes="auto"``: docs/defaults.md.
+# Name -> ``sizes`` if ``hidden_layer_sizes="auto"``, found by measurement:
+# docs/defaults.md.
 SIZES = {"mlp": (256,), "conv": (32, 64, 128)}

@@ -20,7 +20,7 @@ from .runtime import sandbox, seeded_generator, take
 
 __all__ = ["mean_information", "representation", "restored", "torch_type", "transform"]
 
-_EVALUATION_STREAM = 2  # added to the seed, so that noise differs from that of training
+_EVALUATION_STREAM = 2  # added to the seed: not the views and noise of training
 
 
 @contextmanager
@@ -32,21 +32,29 @@ def restored(
     device: torch.device,
     gradients: bool = False,
 ) -> Iterator[Model]:
-    """Rebuild a trained model, ready to predict for these rows, inside the sandbox.
+    """Rebuild a trained model from its weights, for use inside a ``with`` block.
+
+    The block runs in ``runtime.sandbox`` and gets the model in evaluation mode.
 
     Parameters
     ----------
     spec : ModelSpec
     weights : dict of str to ndarray
-        As ``Model.weights`` returns them.
+        Weights and buffers by name, as ``Model.weights`` returns them.
     rows : array-like
-        The model computes in their data type.
+        Rows to predict for.  Only their data type is used: the model computes in double
+        precision for float64, and otherwise in single precision.
     seed : int
-        For a user's encoder that draws from torch's global generator.
+        Seeds torch's global generator in the block if the model runs the user's code.
     device : torch.device
-    gradients : bool
-        Whether gradients are needed; the model then computes in double precision,
-        because determinants are made of them.
+        Where the model computes.
+    gradients : bool, default=False
+        True allows gradients in the block and makes the model compute in double
+        precision, for determinants of Jacobians.
+
+    Yields
+    ------
+    model : Model
     """
     with sandbox(gradients=gradients, global_seed=spec.global_seed(seed)):
         model = Model(spec, generator=None)
@@ -61,24 +69,29 @@ def restored(
 def transform(
     model: Model, rows: Any, device: torch.device, to: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return the outputs of all rows, codes before the map to their distribution.
+    """Return the output of the network for all rows: codes, or a layer below them.
+
+    Codes follow N(0, I) as far as training succeeded.  They are not mapped to
+    ``output_distribution`` here.
 
     Parameters
     ----------
     model : Model
         In evaluation mode.
     rows : array-like of shape (n_rows, *input_shape)
+        Rows before scaling.
     device : torch.device
-        Computes.
-    to : torch.device or str
-        Holds the result.
+        Where the model is.
+    to : torch.device or str, default="cpu"
+        Where the result is stored.
 
     Returns
     -------
     outputs : Tensor of shape (n_rows, n_outputs)
+        In double precision for float64 rows, otherwise in single precision.
     """
     shape = (len(rows), model.network.n_outputs)
-    with torch.inference_mode(False):  # or the caller could not compute with it
+    with torch.inference_mode(False):  # for callers that record gradients
         outputs = torch.empty(shape, dtype=torch_type(rows), device=to)
     for chunk in batches(len(rows), math.prod(rows.shape[1:])):
         outputs[chunk] = model.network(take(rows, chunk, device)).to(to)
@@ -88,21 +101,24 @@ def transform(
 def representation(
     model: Model, rows: Any, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return standardised rows and the features that the model learned of them.
+    """Return standardised rows and the features that the model learned, for detectors.
 
     Parameters
     ----------
     model : Model
         In evaluation mode.
     rows : array-like of shape (n_rows, *input_shape)
+        Rows before scaling.
     device : torch.device
+        Where the model is.
 
     Returns
     -------
     standardized : ndarray of shape (n_rows, n_inputs)
-        Flattened; outliers are not bounded.
+        Flattened rows, standardised by column or channel; outliers are not bounded.
     features : ndarray of shape (n_rows, n_features)
-        The layer below the code, not standardised.
+        The layer below the code, flattened and not standardised.  If the encoder does
+        not have the parts of ``PARTS``, its output.
     """
     network, parts = model.network, []
     for chunk in batches(len(rows), math.prod(rows.shape[1:])):
@@ -121,19 +137,29 @@ def mean_information(
     seed: int,
     max_batches: int | None = None,
 ) -> float:
-    """Return the reported information in nats, averaged over batches of one size.
+    """Return the information that a model reports for some rows, averaged over batches.
 
-    The order of the rows, the views and the noise depend on ``seed`` alone.
+    It is an estimate of the mutual information between codes and noisy codes or, for a
+    model without noise, of that between codes and features (``losses.information``).
+    Order of the rows, views and noise depend on ``seed`` alone, so that the result is
+    reproducible.
 
     Parameters
     ----------
     model : Model
         In evaluation mode.
     source : BatchSource
+        The rows.
     batch_size : int
+        Number of rows in a batch; all rows if there are fewer.
     seed : int
-    max_batches : int or None
-        Number of batches to average over; None takes all rows.
+    max_batches : int or None, default=None
+        Largest number of batches to average over; None uses all rows.
+
+    Returns
+    -------
+    information : float
+        In nats.
     """
     generator = seeded_generator(seed + _EVALUATION_STREAM, source.device)
     with sandbox(gradients=False, global_seed=model.spec.global_seed(seed)):
@@ -149,6 +175,10 @@ def mean_information(
 
 
 def torch_type(rows: Any) -> torch.dtype:
-    """Return the type to compute in: double for double precision, else single."""
+    """Return the data type to compute in for ``rows``, an array or a tensor.
+
+    It is ``torch.float64`` for rows in double precision, and ``torch.float32`` for all
+    others.
+    """
     is_double = rows.dtype in (torch.float64, np.dtype("<f8"), np.dtype(">f8"))
     return torch.float64 if is_double else torch.float32

@@ -1,4 +1,4 @@
-"""The objective: one function, whose docstring is the equation."""
+"""The objective of training: the equation is in the docstring of ``objective``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from .sliced import radial_kl, random_directions, sliced_kl
 
 __all__ = ["Objective", "channel_information", "information", "objective"]
 
-N_SLICES = 128  # random directions of the sliced term
-_N_SLICES_LOGGED = 8  # where the term has no weight and its value is only logged
-RADIAL_SHARE = 1 / 16  # of the weight of the slices
+N_SLICES = 128  # random directions of KL_sliced in each batch
+_N_SLICES_LOGGED = 8  # the same if KL_sliced has weight 0 and is only logged
+RADIAL_SHARE = 1 / 16  # weight of KL_radial, as a multiple of sliced_weight
 
 
 class Objective(NamedTuple):
-    """The objective of a training batch, and what is logged of it; all in nats."""
+    """The objective of one training batch and what is logged about it.
 
-    value: Tensor  # to be maximised
-    information: Tensor  # reported bound, without gradient
-    sliced_kl: Tensor  # mean Kullback-Leibler divergence of slices, without gradient
+    All are tensors of shape (), in nats.
+    """
+
+    value: Tensor  # the objective, with gradient
+    information: Tensor  # estimated mutual information, without gradient
+    sliced_kl: Tensor  # mean divergence of slices from N(0, 1), without gradient
 
 
 def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Objective:
-    r"""Return what training maximises, for one batch.
+    """Return the objective that training maximises, for one batch.
 
     In nats,
 
@@ -35,22 +38,29 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
             - lambda (KL_sliced + KL_radial / 16)
             + alpha I_global + beta I_local - gamma CE_prior
 
-    The first two lines are ``NoiseInjectedDIM`` (Butakov et al., arXiv 2410.06993), the
-    third is ``DeepInfoMax`` (Hjelm et al., arXiv 1808.06670).  A term of weight 0 is
-    not computed.
+    where ``f(x)`` is the code of a row or of a view of it, ``f(x')`` that of another
+    view or of another row of the class (without pairs, the same code), and ``z`` the
+    noise.  The first two lines are ``NoiseInjectedDIM`` (Butakov et al.,
+    arXiv:2410.06993), the third is ``DeepInfoMax`` (Hjelm et al., arXiv:1808.06670).
+    Terms of weight 0 are left out.  KL_sliced is measured in any case, because
+    ``match_curve_`` records it.
 
     ============ ==================== ===============================================
     term         weight               what it is
     ============ ==================== ===============================================
-    I_bound      1 - agreement_weight lower bound, by default InfoNCE, on the
-                                      information between the code of a view and the
-                                      noisy code of its row (``bounds``)
+    I_bound      1 - agreement_weight lower bound, by default InfoNCE, on the mutual
+                                      information of the code of a view and the noisy
+                                      code of its row (``bounds``)
     I_BA         w, agreement_weight  Barber-Agakov bound on the same information
-    KL_sliced    lambda,              divergence of random slices of the codes from
-                 sliced_weight        N(0, 1), both smoothed by noise (``sliced``)
-    KL_radial    lambda / 16          the same for the norms of the codes
-    I_global     alpha, global_weight information between codes and all features
-    I_local      beta, local_weight   its mean over positions of the features
+    KL_sliced    lambda,              divergence of random one-dimensional slices of
+                 sliced_weight        the codes from N(0, 1), both smoothed by noise
+                                      (``sliced``)
+    KL_radial    lambda / 16          divergence of the norms of the codes from those
+                                      of N(0, I), smoothed too
+    I_global     alpha, global_weight bound on the mutual information of codes and all
+                                      features of the encoder
+    I_local      beta, local_weight   the same with the features at one position,
+                                      averaged over positions
     CE_prior     gamma, prior_weight  cross-entropy of codes passing for draws of the
                                       prior (``adversary``)
     ============ ==================== ===============================================
@@ -58,11 +68,16 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
     Parameters
     ----------
     model : Model
-        In training mode.
+        In training mode; its ``spec`` has the weights of the terms.
     encoded : Encoded
-        Codes of the batch.
+        Codes and features of the batch.
     generator : torch.Generator
-        For slices, noise and positions.
+        Draws slices, noise and positions.
+
+    Returns
+    -------
+    objective : Objective
+        The value of J, with gradient, and two numbers to log.
     """
     spec, terms, reported = model.spec, [], []
     divergence = _sliced_kl(model, encoded, generator)
@@ -84,10 +99,26 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
 
 
 def information(model: Model, encoded: Encoded, generator: torch.Generator) -> Tensor:
-    """Return the reported information of a batch, in nats, for a model in evaluation.
+    """Return the mutual information that is reported for a batch outside training.
 
-    It is the bound on the information through the channel or, without a channel, the
-    mean of the global and local information by their weights.
+    It is used for held-out rows during training and for the figures reported after it.
+    It estimates the information of codes of views and noisy codes.  For a model without
+    that term, it is the mean of the estimates of I_global and I_local (see
+    ``objective``), by their weights in the objective.
+
+    Parameters
+    ----------
+    model : Model
+        In evaluation mode.
+    encoded : Encoded
+        Codes and features of the batch.
+    generator : torch.Generator
+        Draws noise and positions.
+
+    Returns
+    -------
+    information : Tensor of shape ()
+        In nats.
     """
     reported = []
     if "channel" in model.critics:
@@ -101,9 +132,25 @@ def information(model: Model, encoded: Encoded, generator: torch.Generator) -> T
 def channel_information(
     model: Model, encoded: Encoded, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(1 - w) I_bound + w I_BA`` and the information to report, in nats.
+    """Return ``(1 - w) I_bound + w I_BA`` of ``objective``, and what to report of it.
 
-    Both are means over views and, in training, over several draws of the noise.
+    Parameters
+    ----------
+    model : Model
+        In training or evaluation mode.
+    encoded : Encoded
+        Codes of the batch.
+    generator : torch.Generator
+        Draws the noise: ``spec.n_noise_draws`` times for each view in training, else
+        once.
+
+    Returns
+    -------
+    value : Tensor of shape ()
+        The two terms, with gradient, in nats; mean over views and draws of the noise.
+    estimate : Tensor of shape ()
+        Estimated mutual information of the codes of views and the noisy codes of their
+        rows, without gradient, in nats; mean over views and draws.
     """
     spec, channel, critic = model.spec, model.channel, model.critics["channel"]
     bound, w = BOUNDS[spec.bound], spec.agreement_weight
@@ -127,16 +174,25 @@ def channel_information(
 def feature_information(
     model: Model, name: str, encoded: Encoded, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return the bound on ``I_global`` or ``I_local`` and its estimate, in nats.
+    """Return I_global or I_local of ``objective``, and what to report of it.
 
     Parameters
     ----------
     model : Model
+        In training or evaluation mode.
     name : {"global", "local"}
+        Which of the two.
     encoded : Encoded
-        With features.
+        Codes and features of the batch.
     generator : torch.Generator
-        Chooses positions.
+        Draws positions.
+
+    Returns
+    -------
+    value : Tensor of shape ()
+        The term without its weight, with gradient; in nats.
+    estimate : Tensor of shape ()
+        Estimated mutual information of codes and features, without gradient, in nats.
     """
     bound, codes = BOUNDS[model.spec.bound], model.channel.squash(encoded.codes)
     values, estimates = [], []
@@ -149,7 +205,19 @@ def feature_information(
 
 
 def _sliced_kl(model: Model, encoded: Encoded, generator: torch.Generator) -> Tensor:
-    """Return the mean divergence of random slices, with gradient if it has weight."""
+    """Return KL_sliced of ``objective``, a tensor of shape (), in nats.
+
+    If its weight is 0, it is only logged: it then has no gradient and takes fewer
+    slices.
+
+    Parameters
+    ----------
+    model : Model
+    encoded : Encoded
+        Its ``normalized`` codes are compared with N(0, I).
+    generator : torch.Generator
+        Draws the directions of the slices.
+    """
     codes, has_weight = encoded.normalized, model.spec.sliced_weight > 0
     n_slices = N_SLICES if has_weight else _N_SLICES_LOGGED
     with torch.set_grad_enabled(has_weight and torch.is_grad_enabled()):
@@ -158,5 +226,6 @@ def _sliced_kl(model: Model, encoded: Encoded, generator: torch.Generator) -> Te
 
 
 def _weighted_mean(values: list[tuple[float, Tensor]]) -> Tensor:
+    """Return the mean of the tensors in pairs of (weight, tensor), by their weights."""
     total = sum(weight for weight, _ in values)
     return sum(weight / total * value for weight, value in values)

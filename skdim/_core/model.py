@@ -20,19 +20,27 @@ __all__ = ["Encoded", "Model"]
 
 
 class Encoded(NamedTuple):
-    """Codes of a batch, of mean 0 and variance 1, and features.
+    """Codes and features of a batch, from which the objective is computed.
 
-    ``features`` are those of the views, or without pairs those of the rows.
+    Codes have mean 0 and variance 1, unless the network does not normalise them.
     """
 
-    codes: Tensor  # of the rows, which go through the noise: (n_rows, n_components)
-    views: list[Tensor]  # what they are compared with, each of that shape
-    normalized: Tensor  # all codes that are held to the distribution
-    features: tuple[Tensor, ...]  # each (n_rows, n_channels, ...); empty if unused
+    # Codes of the rows, to which noise is added; of shape (n_rows, n_components).
+    codes: Tensor
+    # Codes of each view, of the same shape; without views, ``[codes]``.
+    views: list[Tensor]
+    # All codes that the objective holds to the target distribution, in one tensor:
+    # ``codes``, and ``views`` if both are augmented.
+    normalized: Tensor
+    # Features of each view, or without views of the rows; each of shape (n_rows,
+    # n_channels, ...).  Empty if the objective does not use them.
+    features: tuple[Tensor, ...]
 
 
 class Model(nn.Module):
-    """Network, critics and discriminator; ``losses.objective`` says how it is trained.
+    """All that is trained: network, critics and, for a prior, the discriminator.
+
+    ``losses.objective`` is what the network and the critics are trained to maximise.
 
     Parameters
     ----------
@@ -42,12 +50,15 @@ class Model(nn.Module):
 
     Attributes
     ----------
+    channel : Channel
+        Noise and target distribution of the codes.
     network : Network
     critics : nn.ModuleDict
         For the terms that exist: "channel", "global", "local".
     discriminator : Discriminator or None
+        None if the prior has no weight.
     feature_weights : dict of str to float
-        Weights of "global" and "local", where these exist.
+        Weights in the objective of the terms "global" and "local", where these exist.
     """
 
     def __init__(self, spec: ModelSpec, generator: torch.Generator | None) -> None:
@@ -71,7 +82,11 @@ class Model(nn.Module):
             self.discriminator = Discriminator(spec.network.n_components, generator)
 
     def _code_critic(self, generator: torch.Generator | None) -> Critic:
-        """Return the critic between codes and noisy codes."""
+        """Return the critic that scores codes with noisy codes.
+
+        ``spec.critic`` names it.  ``generator`` draws its weights; None leaves them
+        unset, to be loaded.
+        """
         name, n_components = self.spec.critic, self.spec.network.n_components
         if name == "channel":
             has_pairs = self.spec.pairs.has_pairs
@@ -79,10 +94,11 @@ class Model(nn.Module):
         return CRITICS[name](n_components, n_components, generator)
 
     def encode(self, batch: Batch) -> Encoded:
-        """Return the codes of a batch.
+        """Return normalised codes of a batch, and features if the objective uses them.
 
-        Rows and views are normalised together, by moments of both where both are made
-        in the same way, and otherwise by those of the rows.
+        In training, rows and views are normalised together, by moments of both if both
+        are augmented, and otherwise by the moments of the rows.  In evaluation, stored
+        moments are used.
         """
         n_rows = len(batch.rows)
         alike = not batch.views or self.spec.pairs.sides == "both"
@@ -103,18 +119,35 @@ class Model(nn.Module):
         )
 
     def code_pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return codes of views and codes of their rows, in the channel's units.
+        """Return the codes of all views and, row by row, the codes they belong to.
 
-        Both have the shape (n_views * n_rows, n_components).
+        They are for the regression of codes on codes of views.  Codes are mapped to the
+        target distribution.
+
+        Parameters
+        ----------
+        batch : Batch
+            Without views, codes are returned twice.
+
+        Returns
+        -------
+        views, codes : Tensor of shape (n_views * n_rows, n_components)
         """
         encoded, squash = self.encode(batch), self.channel.squash
         views = squash(torch.cat(encoded.views))
         return views, squash(encoded.codes).repeat(len(encoded.views), 1)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
-        """Return what the encoder's optimiser moves: the network and the critics.
+        """Return the parameters of network and critics, as groups for an optimiser.
 
-        Critics have no weight decay and may have a learning rate of their own.
+        The discriminator has an optimiser of its own.  Critics have no weight decay,
+        and their learning rate is ``learning_rate`` times their
+        ``learning_rate_factor``.
+
+        Parameters
+        ----------
+        learning_rate : float
+            That of the network.
         """
         groups = [{"params": list(self.network.parameters())}]
         for critic in self.critics.values():
@@ -124,9 +157,10 @@ class Model(nn.Module):
         return groups
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return all weights and buffers as arrays, by name.
+        """Return copies of all weights and buffers as arrays, by name.
 
-        Contiguous, as a pickle returns them: sums in another layout round differently.
+        Arrays are contiguous, as a pickle returns them: sums in another layout in
+        memory round differently.
         """
         state = self.state_dict()
         return {

@@ -17,8 +17,8 @@ __all__ = ["UNLABELED", "nearest_rows"]
 
 UNLABELED = -1  # class of a row whose class is not known
 
-# In large data, neighbours are looked for among a random part of the rows, so that the
-# search computes no more than this many differences (a few seconds).
+# In large data, neighbours are looked for among some random rows of a class, at least
+# 500, so that no more differences than this are computed for it (a few seconds).
 _MOST_DIFFERENCES = 4e9
 _FEWEST_CANDIDATES = 500
 
@@ -33,25 +33,30 @@ def nearest_rows(
 ) -> np.ndarray:
     """Return the indices of the rows nearest to each row, among those of its class.
 
-    Nearest by the sum of absolute differences of scaled inputs, which depends less on a
-    few columns that are far off than the sum of squares does.
+    Augmentations use them as near rows, and supervised pairs as partners.  Nearest is
+    by the sum of absolute differences of scaled inputs, which depends less on a few
+    columns that are far off than the sum of squares does.
 
     Parameters
     ----------
     rows : array-like of shape (n_rows, ...)
     scale : callable
-        Scales rows to inputs.
+        Takes a tensor of rows and returns scaled inputs.
     n_neighbors : int
+        Number of rows to return for each row.
     labels : ndarray of shape (n_rows,) or None
-        Classes; unlabelled rows may have neighbours of any class.
+        Classes.  Rows of class -1, whose class is unknown, may have neighbours of any
+        class, and None means that all rows are of one class.
     seed : int
-        Fixes which rows are candidates in large data.
+        Chooses the rows among which neighbours are looked for in large data.
     device : torch.device
+        Where distances are computed.
 
     Returns
     -------
-    indices : ndarray of shape (n_rows, min(n_neighbors, n_rows - 1))
-        A row with fewer neighbours has some of them repeated; without any, itself.
+    indices : ndarray of shape (n_rows, max(1, min(n_neighbors, n_rows - 1)))
+        If there are fewer other rows of the class, some of them are repeated.  A row
+        without any has its own index.
     """
     n_neighbors = min(n_neighbors, max(1, len(rows) - 1))
     near = np.empty((len(rows), n_neighbors), dtype=np.int64)
@@ -74,7 +79,12 @@ def nearest_rows(
 
 
 def _search(queries: Tensor, reference: Tensor, n: int) -> np.ndarray:
-    """Return indices of the n nearest, repeated in turn if there are fewer."""
+    """Return the indices of the ``n`` rows of ``reference`` nearest to each query.
+
+    ``queries`` has the shape (n_queries, n_features), and ``reference`` the shape
+    (n_reference, n_features), of scaled inputs.  The result has the shape (n_queries,
+    n); indices are repeated in turn if ``reference`` has fewer rows.
+    """
     distances = torch.cdist(queries, reference, p=1)
     n_found = min(n, len(reference))
     found = distances.topk(n_found, dim=1, largest=False).indices.cpu().numpy()
@@ -82,9 +92,20 @@ def _search(queries: Tensor, reference: Tensor, n: int) -> np.ndarray:
 
 
 def _without_self(found: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Drop each row's own index from its neighbours; the last one if it is missing.
+    """Return the nearest rows of each row without the row itself.
 
-    Where a row's own index is found again, its nearest neighbour takes its place.
+    Parameters
+    ----------
+    found : ndarray of shape (n_rows, n_found)
+        Indices of nearest rows, nearest first.
+    own : ndarray of shape (n_rows,)
+        Index of each row.
+
+    Returns
+    -------
+    kept : ndarray of shape (n_rows, n_found - 1)
+        Where the row itself was not found, the last index is dropped.  Where it was
+        found more than once, the nearest other row takes its place.
     """
     is_self = found == own[:, None]
     order = np.argsort(is_self, axis=1, kind="stable")

@@ -24,11 +24,13 @@ _FAR = 1e9  # in standard deviations; its square is a number in single precision
 
 
 class InputLayer(Standardizer):
-    """Standardise columns of a table or channels of images, and bound outliers.
+    """First layer of the network: standardise inputs, and bound outliers of tables.
 
-    Columns of a table pass through ``z / sqrt(1 + (z / 3)^2)``, which leaves the bulk
-    alone and bounds outliers by 3 (Holzmueller et al., arXiv 2407.04491).  Columns that
-    were constant in training become 0.
+    Columns of a table, or channels of images, are brought to mean 0 and variance 1 over
+    the training rows, unless ``fit`` is given another scaling.  Constant ones become
+    zeros.  Columns of a table then pass through ``z / sqrt(1 + (z / 3)^2)``, which
+    leaves the bulk alone and bounds outliers by 3 (Holzmueller et al., arXiv
+    2407.04491).
 
     Parameters
     ----------
@@ -50,8 +52,10 @@ class InputLayer(Standardizer):
         Parameters
         ----------
         rows : array-like of shape (n_rows, *input_shape)
-        scaling : tuple of (mean, scale) or None
-            One number for each column or channel.
+            Training rows.
+        scaling : tuple of (mean, scale) or None, default=None
+            Two arrays of one number for each column or channel; a scale of 0 turns a
+            column into zeros.  None computes mean and standard deviation from ``rows``.
         """
         if scaling is None:
             mean, deviation, varies = self._moments(rows)
@@ -65,7 +69,11 @@ class InputLayer(Standardizer):
         self.inverse_scale.copy_(torch.where(varies, 1 / deviation, 0))
 
     def _moments(self, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mean, standard deviation, and whether that is no rounding error."""
+        """Return mean and standard deviation of each column or channel of ``rows``.
+
+        The third tensor is True where the standard deviation is more than a rounding
+        error, else False.  All three have the shape of ``self.mean``.
+        """
         axes = (0, 2, 3) if self.is_image else (0,)
         count = math.prod(rows.shape) / self.mean.numel()
         chunks = batches(len(rows), 8 * math.prod(rows.shape[1:]))
@@ -93,9 +101,18 @@ class InputLayer(Standardizer):
         return z.mul_((z / _OUTLIER_BOUND).square_().add_(1).rsqrt_())
 
     def standardized(self, rows: Tensor) -> Tensor:
-        """Return rows standardised only, for detectors, with outliers as they are.
+        """Return rows standardised but not bounded, for outlier detectors.
 
-        Images of one value everywhere have scale 1, because something may appear.
+        Channels of images that were constant in training keep the scale 1 instead of
+        becoming 0, because a row may show something there.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, *input_shape)
+
+        Returns
+        -------
+        standardized : Tensor of shape (n_rows, *input_shape)
         """
         scale = self.inverse_scale
         if self.is_image:
@@ -103,13 +120,27 @@ class InputLayer(Standardizer):
         return self._scaled(rows, scale)
 
     def _scaled(self, rows: Tensor, inverse_scale: Tensor) -> Tensor:
+        """Return ``(rows - mean) * inverse_scale``, clipped to [-1e9, 1e9].
+
+        ``mean`` is the layer's.  Squares of the result are finite in single precision.
+        """
         z = rows - self.mean
         largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN
         return z.clamp_(-largest, largest).mul_(inverse_scale).clamp_(-_FAR, _FAR)
 
 
 class Network(nn.Module):
-    """Rows to outputs: by moments of the batch in training, of all rows in evaluation.
+    """The network: from rows to codes, or to a layer below them.
+
+    Codes are normalised by the moments of the batch in training, and in evaluation by
+    moments that ``calibration`` has set from all training rows.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    encoder : nn.Module
+        Takes scaled inputs and returns codes that are not normalised, of shape (n_rows,
+        n_components).
 
     Attributes
     ----------
@@ -117,9 +148,9 @@ class Network(nn.Module):
     encoder : nn.Module
     normalizer : Normalizer or Unnormalized
     norm_shrinker : NormShrinker or None
-        Last map of the codes, in evaluation only.
+        Pulls in norms of codes, in evaluation only; None leaves them as they are.
     standardizer : Standardizer or None
-        For ``output_layer`` below the code.
+        Standardises the layer below the code if that is the output, else None.
     """
 
     def __init__(self, spec: NetworkSpec, encoder: nn.Module) -> None:
@@ -146,18 +177,30 @@ class Network(nn.Module):
         return len((self.standardizer or self.normalizer).mean)
 
     def to_dtype(self, dtype: torch.dtype) -> None:
-        """Compute in this type; a user's encoder keeps the types of its weights."""
+        """Make the network compute in this data type.
+
+        A user's encoder keeps the types of its weights.
+        """
         for name, part in self.named_children():
             if not (self.is_own_encoder and name == "encoder"):
                 part.to(dtype)
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Return the encoder's output for scaled inputs, not normalised yet.
+        """Return the encoder's output, which is not normalised yet.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_rows, *input_shape)
+            Scaled inputs.
+
+        Returns
+        -------
+        outputs : Tensor of shape (n_rows, n_components)
 
         Raises
         ------
         ValueError
-            If a user's encoder returns something else than a tensor.
+            If a user's encoder returns something other than a tensor.
         """
         outputs = self.encoder(self._cast(inputs))
         if not isinstance(outputs, Tensor):
@@ -169,9 +212,19 @@ class Network(nn.Module):
         return outputs.to(self._dtype)
 
     def features_and_output(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoder's features and its output for scaled inputs.
+        """Return the encoder's features and its output, which is not normalised yet.
 
-        Without named parts, the features are the flattened inputs themselves.
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_rows, *input_shape)
+            Scaled inputs.
+
+        Returns
+        -------
+        features : Tensor of shape (n_rows, n_channels, ...)
+            Output of the encoder's part "features", in an image with positions.  If the
+            encoder has no named parts, the inputs, flattened.
+        outputs : Tensor of shape (n_rows, n_components)
         """
         if not self.has_parts:
             return inputs.flatten(1).to(self._dtype), self.encode(inputs)
@@ -180,16 +233,23 @@ class Network(nn.Module):
         return features.to(self._dtype), outputs.to(self._dtype)
 
     def feature_shape(self) -> tuple[int, ...]:
-        """Return the shape of one row's features: channels, then any positions."""
+        """Return the shape of one row's features: channels, then positions if any."""
         return tuple(self._tried(self.features_and_output)[0].shape[1:])
 
     def layer_below_code(self, inputs: Tensor) -> Tensor:
-        """Return the flattened "hidden" layer, or "features" if these are the output.
+        """Return the layer below the code, flattened.
+
+        The encoder must have the named parts of ``PARTS``.
 
         Parameters
         ----------
         inputs : Tensor of shape (n_rows, *input_shape)
             Scaled inputs.
+
+        Returns
+        -------
+        layer : Tensor of shape (n_rows, n_units)
+            "features" if the network was built for this output, otherwise "hidden".
         """
         layer = self.encoder.features(self._cast(inputs))
         if self.output_layer != "features":
@@ -197,9 +257,17 @@ class Network(nn.Module):
         return layer.flatten(1).to(self._dtype)
 
     def representation(self, rows: Tensor) -> Tensor:
-        """Return the layer below the code, or the encoder's output if it has no parts.
+        """Return features of rows for outlier detectors, not standardised.
 
-        The features of outlier detectors; they are not standardised.
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, *input_shape)
+            Rows before scaling.
+
+        Returns
+        -------
+        features : Tensor of shape (n_rows, n_units)
+            The layer below the code, or the encoder's output if it has no named parts.
         """
         inputs = self.input(rows)
         if self.has_parts:
@@ -215,6 +283,13 @@ class Network(nn.Module):
         return inputs.to(torch.float32 if self.is_own_encoder else self._dtype)
 
     def _layer_width(self) -> int:
+        """Return the width of the layer below the code.
+
+        Raises
+        ------
+        ValueError
+            If the encoder has no named parts, so that there is no such layer.
+        """
         if not self.has_parts:
             raise ValueError(
                 f"output_layer={self.output_layer!r} needs an encoder of three parts "
@@ -225,7 +300,15 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def _tried(self, function: Callable[[Tensor], Any]) -> Any:
-        """Return what a function makes of two inputs of zeros, in evaluation mode."""
+        """Return ``function(inputs)`` for two rows of zeros, to learn shapes of layers.
+
+        The encoder must be on the CPU, and is in evaluation mode during the call.
+
+        Raises
+        ------
+        ValueError
+            If the encoder fails.
+        """
         inputs = torch.zeros(2, *self.input_shape, dtype=self._dtype, device="cpu")
         modes = [(module, module.training) for module in self.encoder.modules()]
         self.encoder.eval()
@@ -238,13 +321,27 @@ class Network(nn.Module):
                 module.training = training
 
     def code(self, inputs: Tensor) -> Tensor:
-        """Return codes of mean 0 and variance 1 for scaled inputs."""
+        """Return normalised codes of scaled inputs.
+
+        Inputs have the shape (n_rows, *input_shape), codes (n_rows, n_components).
+        """
         return self.normalized(self.encode(inputs))
 
     def normalized(self, h: Tensor, n_measured: int | None = None) -> Tensor:
-        """Return codes of mean 0 and variance 1 for the encoder's output.
+        """Return normalised codes for the encoder's output ``h``.
 
-        ``n_measured`` is that of ``Normalizer.forward``.
+        They have mean 0 and variance 1, unless the network does not normalise.
+
+        Parameters
+        ----------
+        h : Tensor of shape (n_rows, n_components)
+        n_measured : int or None, default=None
+            In training, moments are those of the first ``n_measured`` rows; None takes
+            all.
+
+        Returns
+        -------
+        codes : Tensor of shape (n_rows, n_components)
         """
         z = self.normalizer(h, n_measured)
         if self.training or self.norm_shrinker is None:
@@ -259,7 +356,10 @@ class Network(nn.Module):
 
 
 def encoder_failure(inputs: Tensor, error: Exception) -> ValueError:
-    """Return the error to raise where an encoder fails on inputs of this shape."""
+    """Return, without raising it, a ValueError which says that the encoder failed.
+
+    ``inputs`` are what it failed on, and ``error`` is what it raised, for the message.
+    """
     return ValueError(
         f"The encoder failed on inputs of shape {tuple(inputs.shape)}: {error}"
     )
@@ -268,18 +368,35 @@ def encoder_failure(inputs: Tensor, error: Exception) -> ValueError:
 def build_network(
     spec: NetworkSpec, generator: torch.Generator | None = None
 ) -> Network:
-    """Return a new network; without a generator its weights are left to be loaded."""
+    """Return a new network.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    generator : torch.Generator or None, default=None
+        Draws the weights of a built-in encoder; None leaves them unset, to be loaded.
+
+    Raises
+    ------
+    ValueError
+        If a user's encoder cannot be built, or does not have the layer to be returned.
+    """
     return Network(spec, _build_encoder(spec, generator))
 
 
 def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.Module:
+    """Return the encoder: built-in, a copy of the user's module, or made by a callable.
+
+    ``generator`` draws the weights of a built-in encoder; None leaves them unset.
+    """
     if not spec.is_own_encoder:
         build = ENCODERS[spec.encoder]
         return build(spec.input_shape, spec.n_components, spec.sizes, generator)
     if isinstance(spec.encoder, nn.Module):
         return copy.deepcopy(spec.encoder)
     try:
-        encoder = spec.encoder(spec.input_shape, spec.n_components)
+        with torch.device("cpu"):  # whatever the caller's default device
+            encoder = spec.encoder(spec.input_shape, spec.n_components)
     except TypeError as error:
         is_class = isinstance(spec.encoder, type)
         raise ValueError(

@@ -1,4 +1,4 @@
-r"""Maps that bring the encoder's output to the moments of its distribution.
+"""Maps from the encoder's output to codes with the moments of their distribution.
 
 After training, the code of a row with encoder output ``h`` (of d components) is
 
@@ -7,10 +7,12 @@ After training, the code of a row with encoder output ``h`` (of d components) is
     z = (q - E[q]) / sd[q]                                follows N(0, I)
     F^-1(Phi(z))                                          any other distribution
 
-with every moment taken over all training rows by ``calibration``.  ``W`` whitens: it is
-made of a shrunk correlation matrix and rescaled so that each component has variance 1.
-``Normalizer`` is the first line, ``NormShrinker`` the next two, and
-``_utils.distributions`` the last.
+The mean, the variance, ``W``, ``p``, ``E[q]`` and ``sd[q]`` are computed after
+training, from all training rows (by ``calibration.calibrate``).  ``W`` whitens: it is
+made of the correlation matrix of ``h``, shrunk towards the identity, and rescaled so
+that each component of ``s`` has variance 1.  ``Normalizer`` is the first line,
+``NormShrinker`` the next two, and ``_utils.distributions`` the last, with the target's
+distribution function ``F``.
 """
 
 from __future__ import annotations
@@ -24,31 +26,36 @@ from .runtime import PLAIN
 
 __all__ = ["NormShrinker", "Normalizer", "Standardizer", "Unnormalized"]
 
-_EPS = 1e-5  # added to variances, as in batch norm
-_SMALLEST_SHRINKAGE = 1e-4  # keeps the factor well conditioned in single precision
-_SMALLEST_VARIANCE = 1e-3  # smaller variances are raised as if they were this one
+_EPS = 1e-5  # is added to variances, as in batch norm
+_SMALLEST_SHRINKAGE = 1e-4  # keeps Cholesky factors accurate in single precision
+_SMALLEST_VARIANCE = 1e-3  # smaller variances are scaled as if they were this one
 
 
 class Normalizer(nn.Module):
-    """Bring the encoder's output to mean 0, variance 1 and no correlation.
+    """Bring the encoder's output to mean 0 and variance 1, and remove correlations.
+
+    In training it uses the moments of the batch; in evaluation those set by ``fit``, or
+    before that the running moments of training batches.
 
     Parameters
     ----------
     n_components : int
+        Number of components of the code.
     shrinkage : float or None
-        None whitens each training batch by its own moments, and all rows by theirs
-        after training.  A number only standardises the components of a training batch,
-        and whitens after training, with the correlation matrix shrunk towards the
-        identity by at least this share.
+        None whitens: in training each batch by its own correlations, and in evaluation
+        by those of all training rows.  With a number from 0 to 1, training only
+        standardises; evaluation whitens with the correlation matrix, shrunk towards the
+        identity with this weight or more.
 
     Notes
     -----
-    Batches are whitened by the inverse of a Cholesky factor.  Correlations are first
-    shrunk by what so few rows cannot tell from zero, so that few rows or many
-    components fall back to scaling each component.
+    With ``shrinkage=None`` the whitening matrix is the inverse of a Cholesky factor.
+    Correlations are shrunk towards 0 first, the more the fewer rows there are, because
+    correlations of few rows are mostly chance.  With few rows or many components,
+    little more than scaling is left.
     """
 
-    momentum = 0.1  # of the running moments
+    momentum = 0.1  # weight of a batch in the running moments
 
     def __init__(self, n_components: int, shrinkage: float | None = None) -> None:
         super().__init__()
@@ -60,20 +67,30 @@ class Normalizer(nn.Module):
 
     @torch.no_grad()
     def use_running_moments(self) -> None:
-        """Set the map of evaluation by the running moments, before ``fit`` sets it."""
+        """Make evaluation use the running moments of training batches.
+
+        For looks at held-out rows between epochs, before ``fit`` sets the final
+        moments.
+        """
         self._set_matrix(self.correlation, n_rows=None)
 
     def forward(self, h: Tensor, n_measured: int | None = None) -> Tensor:
-        """Return normalised codes.
+        """Return codes of mean 0 and variance 1, whitened as ``shrinkage`` says.
 
         Parameters
         ----------
         h : Tensor of shape (n_rows, n_components)
             Output of the encoder.
         n_measured : int or None
-            In training, moments are those of the first so many rows; None takes all.
-            Where codes and views are made differently, only codes count: moments of
-            both would let codes exceed the power limit of the channel.
+            In training, the moments are those of the first ``n_measured`` rows of
+            ``h``; None takes all rows.  Pass it if ``h`` holds codes of rows followed
+            by codes of views that are made differently: with moments of both, codes of
+            rows could have a variance above 1 and exceed the power limit of the
+            channel.  Not used in evaluation.
+
+        Returns
+        -------
+        codes : Tensor of shape (n_rows, n_components)
         """
         if not self.training:
             return (h - self.mean) * (self.variance + _EPS).rsqrt() @ self.matrix
@@ -93,17 +110,25 @@ class Normalizer(nn.Module):
 
     @torch.no_grad()
     def _track(self, average: Tensor, value: Tensor) -> None:
+        """Move the running moment ``average`` towards the batch's ``value``, in place.
+
+        The batch has the weight ``momentum``.
+        """
         average.lerp_(value, self.momentum)
 
     def fit(self, mean: Tensor, covariance: Tensor, n_rows: int) -> None:
-        """Set the map of evaluation by moments of the encoder's output over all rows.
+        """Set the moments that evaluation uses, from all training rows.
 
         Parameters
         ----------
         mean : Tensor of shape (n_components,)
+            Mean of the encoder's output.
         covariance : Tensor of shape (n_components, n_components)
+            Covariance matrix of the encoder's output, sums divided by the number of
+            rows.
         n_rows : int
-            Number of rows behind these moments.
+            Number of rows that these moments were computed from; the fewer, the
+            stronger the shrinkage.
         """
         variance = covariance.diagonal()
         self.mean.copy_(mean)
@@ -114,6 +139,17 @@ class Normalizer(nn.Module):
         self._set_matrix(correlation, n_rows)
 
     def _set_matrix(self, correlation: Tensor, n_rows: int | None) -> None:
+        """Set the whitening matrix that evaluation uses, rescaled to give variance 1.
+
+        Parameters
+        ----------
+        correlation : Tensor of shape (n_components, n_components)
+            Correlation matrix of the encoder's output.
+        n_rows : int or None
+            Number of rows that it was computed from.  None stands for running moments:
+            they are shrunk as little as possible, and if ``shrinkage`` is a number, the
+            matrix does not whiten at all.
+        """
         if self.shrinkage is None:
             matrix = _whitening(correlation, n_rows)
             if n_rows is not None:
@@ -128,7 +164,11 @@ class Normalizer(nn.Module):
 
 
 def _inverse_scale(variance: Tensor) -> Tensor:
-    """Return 1 / sqrt(variance), or 0 where the variance is a rounding error."""
+    """Return ``1 / sqrt(variance)`` elementwise, or 0 for variances up to 1e-5.
+
+    Multiplying by it standardises columns, and turns constant ones into 0 instead of
+    magnifying rounding errors.
+    """
     return torch.where(variance > 1e-5, variance.clamp_min(1e-5).rsqrt(), 0)
 
 
@@ -140,6 +180,18 @@ def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
     """Return ``W`` such that rows ``z @ W`` are uncorrelated, up to shrinkage.
 
     ``W`` is the inverse transposed Cholesky factor of the shrunk correlation matrix.
+
+    Parameters
+    ----------
+    correlation : Tensor of shape (d, d)
+        Correlation matrix of the rows ``z``.
+    n_rows : int or None
+        Number of rows that it was computed from, which sets the shrinkage; None takes
+        the smallest shrinkage, 1e-4.
+
+    Returns
+    -------
+    W : Tensor of shape (d, d)
     """
     weight = _SMALLEST_SHRINKAGE
     if n_rows is not None:
@@ -150,11 +202,26 @@ def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
 
 
 def _rescale_beyond_chance(covariance: Tensor, n_rows: int) -> Tensor:
-    """Return a matrix that clips the variances of nearly white rows to chance's range.
+    """Return ``M`` such that rows ``z @ M`` are white up to sampling error.
 
-    Shrinkage leaves directions of small variance small, however many rows there are.
-    Variances of truly white rows lie within ``(1 -+ sqrt(d / n))^2`` (Marchenko and
-    Pastur, Math. USSR-Sbornik 1 (1967) 457); those outside are moved to its edge.
+    It completes a whitening with shrinkage, which leaves directions of small variance
+    small, however many rows there are.  Sample variances of truly white rows lie within
+    ``(1 -+ sqrt(d / n_rows))^2`` in all directions (Marchenko and Pastur, Math.
+    USSR-Sbornik 1 (1967) 457).  Along each eigenvector of the covariance, a variance
+    outside this range is moved to its edge.  Variances below 1e-3 are scaled as if they
+    were 1e-3.
+
+    Parameters
+    ----------
+    covariance : Tensor of shape (d, d)
+        Covariance matrix of the nearly white rows ``z``.
+    n_rows : int
+        Number of rows that it was computed from.
+
+    Returns
+    -------
+    M : Tensor of shape (d, d)
+        Symmetric; apply it as ``z @ M``.
     """
     values, vectors = torch.linalg.eigh(covariance)
     share = math.sqrt(len(values) / n_rows)
@@ -165,9 +232,23 @@ def _rescale_beyond_chance(covariance: Tensor, n_rows: int) -> Tensor:
 
 
 def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Tensor:
-    """Return the inverse square root of the correlation, shrunk by at least ``weight``.
+    """Return symmetric ``W`` such that rows ``z @ W`` are nearly uncorrelated.
 
-    Of all whitening matrices the symmetric one changes codes least.
+    ``W`` is the inverse square root of the shrunk correlation matrix.  Of all whitening
+    matrices the symmetric one changes codes least.
+
+    Parameters
+    ----------
+    correlation : Tensor of shape (d, d)
+        Correlation matrix of the rows ``z``.
+    n_rows : int
+        Number of rows that it was computed from.
+    weight : float
+        Smallest weight of the identity in the shrunk matrix; few rows make it larger.
+
+    Returns
+    -------
+    W : Tensor of shape (d, d)
     """
     weight = max(weight, _shrinkage(correlation, n_rows))
     shrunk = torch.lerp(correlation, _identity(correlation), weight)
@@ -176,9 +257,22 @@ def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Ten
 
 
 def _shrinkage(covariance: Tensor, n_rows: int) -> float:
-    """Return the weight of the identity in the oracle approximating shrinkage.
+    """Return how far to shrink a covariance matrix towards a multiple of the identity.
 
-    Equation (23) of Chen et al., IEEE Trans. Signal Process. 58 (2010) 5016.
+    The fewer the rows, the larger the weight.  This is the oracle approximating
+    shrinkage, equation (23) of Chen et al., IEEE Trans. Signal Process. 58 (2010) 5016.
+
+    Parameters
+    ----------
+    covariance : Tensor of shape (d, d)
+        Sample covariance or correlation matrix.
+    n_rows : int
+        Number of rows that it was computed from.
+
+    Returns
+    -------
+    weight : float
+        Weight of the identity, from 0 to 1.
     """
     d = len(covariance)
     trace = covariance.trace()
@@ -191,12 +285,16 @@ def _shrinkage(covariance: Tensor, n_rows: int) -> float:
 class Standardizer(nn.Module):
     """Bring each column to mean 0 and variance 1; constant columns become 0.
 
+    For layers below the code, codes after ``NormShrinker.shrink`` and, as
+    ``InputLayer``, inputs.  It is the identity until moments are set.
+
     Parameters
     ----------
     *shape : int
-        Of mean and scale; one number a column.
-    dtype : torch.dtype
-        In which these are kept.
+        Shape of the stored mean and scale, which broadcast against the inputs: one
+        number, the number of columns, for a table.
+    dtype : torch.dtype, default=torch.float32
+        Type in which mean and scale are stored.
     """
 
     def __init__(self, *shape: int, dtype: torch.dtype = torch.float32) -> None:
@@ -206,12 +304,18 @@ class Standardizer(nn.Module):
         self.register_buffer("inverse_scale", torch.ones(shape, **plain))
 
     def reset(self) -> None:
-        """Make this the identity."""
+        """Make this map the identity."""
         self.mean.zero_()
         self.inverse_scale.fill_(1)
 
     def fit_moments(self, mean: Tensor, variance: Tensor) -> None:
-        """Set the map by these moments."""
+        """Set the mean and the variance that ``forward`` brings to 0 and 1.
+
+        Parameters
+        ----------
+        mean, variance : Tensor of the stored shape
+            Moments of each column; a variance of at most 1e-5 counts as constant.
+        """
         self.mean.copy_(mean)
         self.inverse_scale.copy_(_inverse_scale(variance))
 
@@ -220,10 +324,24 @@ class Standardizer(nn.Module):
 
 
 class NormShrinker(nn.Module):
-    """Pull in codes whose norms vary more than those of N(0, I), by a power of them.
+    """Pull in codes whose norms vary more than those of N(0, I), then standardise them.
 
-    With many components, slices hardly show the spread of the norms; nor do batches
-    that are each whitened by their own moments.
+    A last correction after training.  The norm of a code, in units of
+    ``sqrt(n_components)``, is raised to a power of at most 1.  The sliced divergence
+    hardly sees how much norms vary if there are many components, and whitening each
+    training batch by its own moments hides it, too.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components of the code.
+
+    Attributes
+    ----------
+    power : Tensor of shape ()
+        Set by ``fit_power``; 1 leaves norms as they are.
+    standardizer : Standardizer
+        Brings shrunk codes back to mean 0 and variance 1.
     """
 
     def __init__(self, n_components: int) -> None:
@@ -232,23 +350,32 @@ class NormShrinker(nn.Module):
         self.standardizer = Standardizer(n_components)
 
     def reset(self) -> None:
-        """Make this the identity."""
+        """Make this map the identity."""
         self.power.fill_(1)
         self.standardizer.reset()
 
     def fit_power(self, z: Tensor) -> None:
-        """Set the power from codes of mean 0 and variance 1.
+        """Set the power so that norms vary as much as those of N(0, I).
 
-        With it the logarithms of squared norms have the variance that they have for a
-        chi-squared variable, ``trigamma(d / 2)``.  The power is at most 1, so that no
-        code moves further out, and at least 1/4.
+        The logarithms of the squared norms then have the variance
+        ``trigamma(n_components / 2)`` of the logarithm of a chi-squared variable.  The
+        power is at most 1, so that norms are never spread out, and at least 1/4.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_rows, n_components)
+            Codes of mean 0 and variance 1.
         """
         target = torch.special.polygamma(1, z.new_tensor(z.shape[1] / 2))
         power = (target / _mean_square(z).log().var(correction=0)).sqrt()
         self.power.copy_(power.clamp(0.25, 1))
 
     def shrink(self, z: Tensor) -> Tensor:
-        """Raise the norm of each code to the power."""
+        """Return codes ``z`` with every norm raised to the power ``self.power``.
+
+        Norms are in units of ``sqrt(n_components)``.  Takes and returns the shape
+        (n_rows, n_components).  The result is not standardised.
+        """
         return z * _mean_square(z)[:, None] ** ((self.power - 1) / 2)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -256,12 +383,24 @@ class NormShrinker(nn.Module):
 
 
 def _mean_square(z: Tensor) -> Tensor:
-    """Return the mean square of each row, clipped to be neither zero nor infinite."""
+    """Return the mean square of each row of ``z``, of shape (n_rows,).
+
+    It is clipped to be neither 0 nor infinite, so that powers and logarithms are
+    finite.
+    """
     return z.square().mean(1).clamp(1e-12, torch.finfo(z.dtype).max)
 
 
 class Unnormalized(nn.Module):
-    """Leave the encoder's output as it is, where an adversary holds it to the prior."""
+    """Take the place of a ``Normalizer`` and return the encoder's output as it is.
+
+    For ``DeepInfoMax``, whose discriminator matches the output to the prior.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components of the code.
+    """
 
     def __init__(self, n_components: int) -> None:
         super().__init__()

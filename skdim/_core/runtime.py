@@ -28,14 +28,20 @@ PLAIN = {"dtype": torch.float32, "device": "cpu"}
 
 
 def resolve_device(device: str, or_cpu: bool = False) -> torch.device:
-    """Return the torch device of the ``device`` parameter; "auto" prefers CUDA.
+    """Return the torch device that the user's ``device`` parameter names.
 
     Parameters
     ----------
     device : str
-    or_cpu : bool
-        Whether to fall back to the CPU, with a warning, where the device cannot be
-        used.  A model fitted on another machine should still predict on this one.
+        Name of a torch device, such as "cpu" or "cuda:0".  "auto" is CUDA if it is
+        available, and otherwise the CPU.
+    or_cpu : bool, default=False
+        True falls back to the CPU, with a warning, where the device cannot be used: a
+        model fitted on another machine should still predict on this one.  False raises.
+
+    Returns
+    -------
+    device : torch.device
 
     Raises
     ------
@@ -62,15 +68,27 @@ def resolve_device(device: str, or_cpu: bool = False) -> torch.device:
 
 
 def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a new random generator, so that torch's global one stays untouched."""
+    """Return a new random generator on ``device``, started from ``seed``.
+
+    It is used instead of torch's global generator, which stays untouched.
+    """
     return torch.Generator(device).manual_seed(seed)
 
 
 class _GlobalSetting:
     """A setting of the whole process that is replaced while any thread is in a block.
 
-    The first thread to enter saves the caller's value, the last one to leave puts it
-    back.
+    The first thread to enter saves the caller's value, and the last one to leave puts
+    it back.
+
+    Parameters
+    ----------
+    get : callable
+        ``get()`` returns the present value of the setting.
+    put : callable
+        ``put(value)`` changes the setting.
+    value : object
+        Value of the setting during blocks.
     """
 
     def __init__(
@@ -82,7 +100,7 @@ class _GlobalSetting:
 
     @contextmanager
     def replaced(self) -> Iterator[None]:
-        """Hold the setting at the value during the block."""
+        """Hold the setting at ``value`` during the ``with`` block."""
         with self._lock:
             if self._n_inside == 0:
                 self._saved = self._get()
@@ -98,7 +116,10 @@ class _GlobalSetting:
 
 
 class _OneThread(_GlobalSetting):
-    """Torch's number of threads, of which every Python thread has its own copy."""
+    """Torch's number of threads, held at 1 in blocks.
+
+    Torch keeps this number for each Python thread, so each one puts its own back.
+    """
 
     def __init__(self) -> None:
         super().__init__(torch.get_num_threads, torch.set_num_threads, 1)
@@ -106,29 +127,50 @@ class _OneThread(_GlobalSetting):
 
     @contextmanager
     def replaced(self) -> Iterator[None]:
-        """Compute on one thread during the block; blocks may be nested."""
+        """Let torch compute on one thread during the ``with`` block.
+
+        Blocks may be nested.
+        """
         if getattr(self._local, "is_inside", False):
             yield
             return
         self._local.is_inside = True
         try:
             with super().replaced():
-                yield
-            torch.set_num_threads(self._saved)
+                try:
+                    yield
+                finally:
+                    torch.set_num_threads(self._saved)
         finally:
             self._local.is_inside = False
 
 
+# Operations that multiply single-precision numbers: by default without loss, but a
+# caller may have made them faster and less precise.
+_PRODUCTS = (
+    torch.backends.mkldnn.matmul,
+    torch.backends.mkldnn.conv,
+    torch.backends.cuda.matmul,
+)
+
+
+def _precisions() -> list[str]:
+    return [product.fp32_precision for product in _PRODUCTS]
+
+
+def _set_precisions(values: list[str]) -> None:
+    for product, value in zip(_PRODUCTS, values, strict=True):
+        product.fp32_precision = value
+
+
 class _Shared:
-    """Locks and settings that all threads of this process share."""
+    """Locks and settings that all threads share; a forked child makes new ones."""
 
     def __init__(self) -> None:
         self.generator_lock = threading.RLock()  # of torch's global generator
         self.one_thread = _OneThread()
-        self.exact_products = _GlobalSetting(
-            torch.get_float32_matmul_precision,
-            torch.set_float32_matmul_precision,
-            "highest",
+        self.full_precision = _GlobalSetting(
+            _precisions, _set_precisions, ["ieee"] * len(_PRODUCTS)
         )
 
 
@@ -140,16 +182,19 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
-    """Compute independently of the caller's torch settings, and safely after a fork.
+    """Compute in a block independently of the caller's torch settings, and after forks.
+
+    In the block, the default device is the CPU, autocast on the CPU is off, and matrix
+    products, and convolutions on the CPU, keep single precision.
 
     Parameters
     ----------
     gradients : bool
-        Whether gradients are recorded in the block.
-    global_seed : int or None
-        For blocks that run the user's code, which may draw from torch's global
-        generator: it is seeded for the block and put back after it, and one thread at
-        a time may do so.
+        True records gradients in the block; False computes in torch's inference mode.
+    global_seed : int or None, default=None
+        Seed of torch's global generator in blocks that run the user's code, which may
+        draw from it.  The generator is put back after the block, and one thread at a
+        time may be in such a block.  None leaves the generator alone.
 
     Notes
     -----
@@ -159,10 +204,8 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
     with ExitStack() as stack:
         if is_forked():
             stack.enter_context(_shared.one_thread.replaced())
-        if torch.get_float32_matmul_precision() != "highest":
-            stack.enter_context(_shared.exact_products.replaced())
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
+        if not {"none", "ieee"}.issuperset(_precisions()):
+            stack.enter_context(_shared.full_precision.replaced())
         if global_seed is not None:
             stack.enter_context(_shared.generator_lock)
             stack.enter_context(torch.random.fork_rng())
@@ -176,10 +219,22 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
 def take(
     rows: Any, index: np.ndarray | slice, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return the rows of this index as a tensor on a device.
+    """Return the rows with these indices as a tensor on a device.
 
-    Arrays are copied, which is what makes read-only, memory-mapped, reversed and
-    big-endian ones work.  Images keep their layout in memory.
+    Arrays are copied, so that read-only, memory-mapped, reversed and big-endian ones
+    work.  Images keep the order of their axes in memory.
+
+    Parameters
+    ----------
+    rows : array-like of shape (n_rows, ...)
+        An array, a tensor, or a data set that is read by ``rows[index]``.
+    index : ndarray of int, or slice
+    device : torch.device or str, default="cpu"
+
+    Returns
+    -------
+    taken : Tensor of shape (n_taken, ...)
+        In the data type of ``rows``.
     """
     chunk = rows[index]
     if isinstance(chunk, Tensor):

@@ -1,11 +1,12 @@
 """Kullback-Leibler divergence of one-dimensional slices of the codes from N(0, 1).
 
-A slice is the projection ``p.u`` of the codes on a unit direction ``p``.  With noise of
-standard deviation s, ``p.u + N(0, s^2)`` is a mixture of normal densities over a batch,
-known exactly, and it is compared with ``N(0, 1 + s^2)``.  At unit variance this
-divergence is how far the information through the slice falls short of the capacity of
-its channel.  All slices are normal if and only if the codes are jointly normal (Cramer
-and Wold).  The cost is linear in the batch, and there is no critic.
+A slice is the projection ``p.u`` of the codes ``u`` on a unit direction ``p``.  With
+added noise N(0, s^2), a slice of a batch is a mixture of normal densities, known
+exactly.  It is compared with ``N(0, 1 + s^2)``, the slice of normal codes with the same
+noise.  At unit variance this divergence is how far the mutual information of the slice
+and the noisy slice falls short of the capacity of its channel.  All slices are normal
+if and only if the codes are jointly normal (Cramer and Wold).  The cost is linear in
+the batch size, and there is no critic.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from torch.nn import functional as F
 
 __all__ = ["radial_kl", "random_directions", "sliced_kl"]
 
-# Standard deviation s.  With less noise the divergence is mostly fine structure, and
-# reducing it tears classes apart; with more it hardly responds (docs/defaults.md).
+# Standard deviation s of the noise that smooths slices.  With less noise the divergence
+# is mostly fine structure, and reducing it tears classes apart; with more noise it
+# hardly responds to the codes (docs/defaults.md).
 _SMOOTHING = 0.6
 _REACH = 6.0  # the grid spans -6 to 6
 _N_GRID = 49
@@ -30,37 +32,73 @@ _STEP = 2 * _REACH / (_N_GRID - 1)
 def random_directions(
     n_components: int, n_slices: int, like: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Draw unit vectors, uniform on the sphere, as columns."""
+    """Draw random unit vectors, uniform on the sphere, to project codes on.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components of the codes.
+    n_slices : int
+        Number of directions.
+    like : Tensor
+        Gives the dtype and the device of the result.
+    generator : torch.Generator
+        On the device of ``like``.
+
+    Returns
+    -------
+    directions : Tensor of shape (n_components, n_slices)
+        Each column is a direction.
+    """
     shape = (n_components, n_slices)
     draws = torch.empty(shape, dtype=like.dtype, device=like.device)
     return F.normalize(draws.normal_(generator=generator), dim=0)
 
 
 def sliced_kl(codes: Tensor, directions: Tensor) -> Tensor:
-    """Return the mean divergence of slices from N(0, 1), both smoothed, in nats.
+    """Return the mean divergence of slices of the codes from N(0, 1), both smoothed.
+
+    A term of the objective: it has a gradient, and is near 0 for normal codes.
 
     Parameters
     ----------
     codes : Tensor of shape (n_rows, n_components)
-        Of mean 0 and variance 1.
+        Codes of mean 0 and variance 1.
     directions : Tensor of shape (n_components, n_slices)
-        Unit vectors.
+        Unit vectors, one in each column.
+
+    Returns
+    -------
+    divergence : Tensor of shape ()
+        Kullback-Leibler divergence in nats, averaged over slices.
 
     Notes
     -----
-    Each projection is shared out between the two nearest points of a grid, and one
-    small matrix product with the noise gives the density.  Projections beyond 6 are
-    counted at the ends of the grid.
+    Both distributions are smoothed by noise of standard deviation 0.6.  The mass of
+    each projection is split between the two nearest points of a grid, and one small
+    matrix product with the density of the noise gives the smoothed density.
+    Projections beyond -6 and 6 are counted at the ends of the grid.
     """
     return _kl(codes @ directions).mean()
 
 
 def radial_kl(codes: Tensor) -> Tensor:
-    """Return the divergence of the codes' norms from those of N(0, I), in nats.
+    """Return the divergence of the norms of the codes from those of N(0, I).
 
-    Slices of many components are nearly normal whatever the norms are.  The cube root
-    of ``|u|^2 / d`` is nearly normal (Wilson and Hilferty, PNAS 17 (1931) 684), so the
-    norms are treated as one more slice.
+    A term of the objective beside ``sliced_kl``: with many components, slices hardly
+    show how much norms vary.  The cube root of ``|u|^2 / d``, for codes ``u`` of d
+    components, is nearly normal if codes are (Wilson and Hilferty, PNAS 17 (1931) 684),
+    so, once standardised, it is treated as one more slice.
+
+    Parameters
+    ----------
+    codes : Tensor of shape (n_rows, n_components)
+        Codes of mean 0 and variance 1.
+
+    Returns
+    -------
+    divergence : Tensor of shape ()
+        Kullback-Leibler divergence of the smoothed distributions, in nats.
     """
     spread = 2 / (9 * codes.shape[1])
     cube_root = codes.square().mean(1).clamp_min(1e-12) ** (1 / 3)
@@ -68,7 +106,11 @@ def radial_kl(codes: Tensor) -> Tensor:
 
 
 def _kl(slices: Tensor) -> Tensor:
-    """Return the divergence of each column from N(0, 1), both smoothed."""
+    """Return the divergence of each column of ``slices`` from N(0, 1), both smoothed.
+
+    Takes projections of shape (n_rows, n_slices) and returns the Kullback-Leibler
+    divergences in nats, of shape (n_slices,).
+    """
     spread, log_target = _grid(slices.dtype, slices.device)
     density = _binned(slices) @ spread
     probability = (density / len(slices)).clamp_min(1e-12)
@@ -76,7 +118,20 @@ def _kl(slices: Tensor) -> Tensor:
 
 
 def _binned(slices: Tensor) -> Tensor:
-    """Return counts of shape (n_slices, n_grid), shared linearly between two points."""
+    """Return a histogram of each column of ``slices``, with a gradient.
+
+    Each projection counts 1, split linearly between the two nearest grid points.
+
+    Parameters
+    ----------
+    slices : Tensor of shape (n_rows, n_slices)
+        Projections.
+
+    Returns
+    -------
+    counts : Tensor of shape (n_slices, 49)
+        Counts at the points of the grid, from -6 to 6; a row adds up to ``n_rows``.
+    """
     n_slices = slices.shape[1]
     place = ((slices + _REACH) / _STEP).clamp(0, _N_GRID - 1.001)
     left = place.detach().nan_to_num().floor()
@@ -90,10 +145,25 @@ def _binned(slices: Tensor) -> Tensor:
 
 @cache
 def _grid(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the smoothing matrix between grid points, and the target's log-density.
+    """Return the smoothing matrix and the smoothed target on the grid of slices.
 
-    The smoothing has variance ``s^2 - step^2 / 6``: sharing a projection out between
-    two points has added ``step^2 / 6`` already.
+    The grid has 49 points from -6 to 6 and the spacing ``step``; the smoothing noise
+    has the standard deviation s = 0.6.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    device : torch.device
+        Of the results.
+
+    Returns
+    -------
+    spread : Tensor of shape (49, 49)
+        ``probability @ spread`` adds normal noise to probabilities at the grid points.
+        Its variance is ``s^2 - step^2 / 6``, because splitting a projection between two
+        points has already added ``step^2 / 6`` on average.
+    log_target : Tensor of shape (49,)
+        Log probability of ``N(0, 1 + s^2)`` at each point: its density times the step.
     """
     with torch.inference_mode(False):  # cached tensors must serve training too
         points = torch.linspace(-_REACH, _REACH, _N_GRID, dtype=dtype, device=device)

@@ -1,4 +1,8 @@
-"""Training on a stream: one pass over each part of it, at a constant learning rate."""
+"""Training by ``partial_fit``: each call trains for one epoch on the rows it is given.
+
+The learning rate is constant.  A call takes the weights and the ``StreamState`` that
+the call before it returned.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +21,27 @@ from .training import Optimizers, TrainingResult, prepare, run_epoch, settle
 
 __all__ = ["StreamState", "train_on"]
 
-# A stream has no end that a schedule could know.  This is about the mean of the
-# schedule of ``fit``.
+# Constant learning rate, as a share of the largest one of ``fit``.  A stream has no
+# known end, so there can be no schedule that falls towards it.
 _RATE_SHARE = 1 / 3
-_SEEDS_APART = 7919  # between two parts, so that their noise differs
+_SEEDS_APART = 7919  # between two calls, so that views and noise differ
 
 
 @dataclass
 class StreamState:
-    """What the next part needs besides the weights, as plain values and arrays.
+    """What the next call of ``partial_fit`` needs besides weights, as plain values.
 
     Attributes
     ----------
     n_calls : int
-        Number of parts so far.
+        Number of calls so far; 0 after a ``fit``.
     n_remembered : int
+        Number of rows behind ``moments``, as ``Memory.n_rows``.
     moments : dict of str to list of ndarray
-        Both as of ``Memory``.
+        Moments of the codes over the rows so far, as ``Memory.values``.
     optimizers : dict
-        The running averages of each optimiser, by name and index of the parameter.
+        Running averages of gradients.  ``optimizers[name][i]`` is a dict of arrays for
+        parameter i of the optimiser "encoder" or "discriminator".
     """
 
     n_calls: int = 0
@@ -52,7 +58,18 @@ class StreamState:
         n_calls: int = 0,
         optimizers: Optimizers | None = None,
     ) -> StreamState:
-        """Return the state after a ``fit``, or after a part of a stream."""
+        """Return the state after a ``fit``, or after a call of ``partial_fit``.
+
+        Parameters
+        ----------
+        result : TrainingResult
+            Its ``memory`` is kept in the state.
+        n_calls : int, default=0
+            Number of calls of ``partial_fit`` so far.
+        optimizers : Optimizers or None, default=None
+            Those of the last call.  None, after a ``fit``, lets the next call start new
+            ones.
+        """
         named = optimizers.named() if optimizers else {}
         averages = {name: _averages(optimizer) for name, optimizer in named.items()}
         return cls(n_calls, result.memory.n_rows, result.memory.values, averages)
@@ -64,27 +81,32 @@ def train_on(
     weights: dict[str, np.ndarray] | None,
     state: StreamState,
 ) -> tuple[TrainingResult, StreamState]:
-    """Train on the next part of a stream, once through its rows.
+    """Train for one epoch on the rows of one call of ``partial_fit``.
 
     Parameters
     ----------
     config : TrainingConfig
+        The same in every call; its learning rate is divided by 3, and each call has its
+        own seed.
     data : Data
-        The part.
+        Rows of this call.
     weights : dict of str to ndarray or None
-        Weights so far; None for the first part, which sets the scaling of inputs.
+        Weights of the model so far.  None, in the first call, draws new ones and sets
+        the scaling of inputs.
     state : StreamState
+        As returned by the call before, or ``StreamState()`` in the first call.
 
     Returns
     -------
     result : TrainingResult
     state : StreamState
-        For the next part.
+        For the next call.
 
     Raises
     ------
     ValueError
-        If training diverges.
+        If training diverges, or the user's encoder or augmentation does not fit the
+        data.
     """
     config = _of_call(config, state.n_calls)
     result = TrainingResult()
@@ -106,7 +128,10 @@ def train_on(
 
 
 def _of_call(config: TrainingConfig, n_calls: int) -> TrainingConfig:
-    """Return the configuration of one part: its learning rate and its own seed."""
+    """Return the configuration of the call that follows ``n_calls`` others.
+
+    It is ``config`` with a third of its learning rate and a seed of its own.
+    """
     return replace(
         config,
         learning_rate=_RATE_SHARE * config.learning_rate,
@@ -115,7 +140,10 @@ def _of_call(config: TrainingConfig, n_calls: int) -> TrainingConfig:
 
 
 def _averages(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, np.ndarray]]:
-    """Return the optimiser's running averages as arrays."""
+    """Return an optimiser's running averages of gradients as arrays, to be pickled.
+
+    The result maps the index of each parameter to a dict of arrays by name.
+    """
     state = optimizer.state_dict()["state"]
     return {
         i: {k: v.cpu().numpy() for k, v in part.items()} for i, part in state.items()
@@ -123,7 +151,10 @@ def _averages(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, np.ndarra
 
 
 def _put_back(optimizer: torch.optim.Optimizer, averages: dict[int, Any]) -> None:
-    """Give an optimiser the running averages that ``_averages`` returned."""
+    """Set an optimiser's running averages of gradients to those of an earlier one.
+
+    ``averages`` is what ``_averages`` returned.  If it is empty, nothing is changed.
+    """
     if not averages:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -136,10 +167,11 @@ def _put_back(optimizer: torch.optim.Optimizer, averages: dict[int, Any]) -> Non
 
 
 def _laid_out(value: np.ndarray, parameter: Tensor) -> Tensor:
-    """Return an average as a tensor, laid out in memory as its parameter is.
+    """Return an array as a tensor in the memory layout of the parameter it belongs to.
 
-    A pickle changes the layout of convolutions, and a fused optimiser, which goes
-    through memory in order, would use the averages of other weights.
+    A pickle changes the layout of convolutions.  A fused optimiser goes through memory
+    in order, and would then use the averages of other weights.  ``value`` is one of the
+    optimiser's running averages; the number of its steps is returned as it is.
     """
     value = torch.tensor(value, device="cpu")
     if value.shape != parameter.shape:  # the number of steps

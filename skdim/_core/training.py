@@ -1,4 +1,4 @@
-"""The training loop: draw, encode, loss, step, log; then the end of the epoch."""
+"""The training loop: draw, encode, objective, step, log; then the end of training."""
 
 from __future__ import annotations
 
@@ -33,31 +33,55 @@ __all__ = ["Optimizers", "TrainingResult", "prepare", "run_epoch", "settle", "tr
 
 @dataclass
 class TrainingResult:
-    """What training leaves behind; information and divergences are in nats."""
+    """What training returns; information and divergences are in nats.
+
+    Attributes
+    ----------
+    weights : dict of str to ndarray
+        Weights and buffers of the model by name; empty until training has ended.
+    encoder : str or nn.Module
+        Name of the encoder, or the user's module as trained.
+    n_outputs : int
+        Number of columns that the trained network returns.
+    information : float
+        Information that the trained model reports for training rows, as of
+        ``inference.mean_information``.
+    information_curve : list of float
+        Mean information that batches reported, for each epoch.
+    match_curve : list of float
+        Mean sliced Kullback-Leibler divergence of codes from N(0, I), for each epoch.
+    validation_curve : list of float
+        Information on held-out rows after each epoch; empty if none are held out.
+    interrupted : bool
+        True if Ctrl-C ended training early, else False.
+    memory : Memory or None
+        Moments of the codes, with which ``partial_fit`` goes on; None until training
+        has ended.
+    """
 
     weights: dict[str, np.ndarray] = field(default_factory=dict)
-    encoder: str | nn.Module = ""  # its name, or the user's module
+    encoder: str | nn.Module = ""
     n_outputs: int = 0
     information: float = math.nan
     information_curve: list[float] = field(default_factory=list)
     match_curve: list[float] = field(default_factory=list)
     validation_curve: list[float] = field(default_factory=list)
     interrupted: bool = False
-    memory: Memory | None = None  # moments that a stream goes on from
+    memory: Memory | None = None
 
 
 @dataclass
 class Optimizers:
-    """The optimisers of one run of training, and the schedule of the encoder's rate.
+    """The optimisers of one run of training, and the schedule of the learning rate.
 
     Attributes
     ----------
     encoder : AdamW
         Of the network and the critics.
     schedule : OneCycleLR or None
-        None keeps the learning rate constant.
+        Learning rate of ``encoder`` step by step; None keeps it constant.
     discriminator : Adam or None
-        Of the adversary, if there is one.
+        Of the discriminator; None if the model has none.
     """
 
     encoder: torch.optim.Optimizer
@@ -68,7 +92,17 @@ class Optimizers:
     def of(
         cls, model: Model, config: TrainingConfig, n_steps: int | None
     ) -> Optimizers:
-        """Return new optimisers; without a number of steps there is no schedule."""
+        """Return new optimisers for a model.
+
+        Parameters
+        ----------
+        model : Model
+        config : TrainingConfig
+            Gives learning rate and weight decay.
+        n_steps : int or None
+            Number of steps of the schedule, over which the learning rate first rises
+            and then falls to almost 0.  None keeps the learning rate constant.
+        """
         encoder = torch.optim.AdamW(
             model.parameter_groups(config.learning_rate),
             config.learning_rate,
@@ -86,7 +120,7 @@ class Optimizers:
         return cls(encoder, schedule, discriminator)
 
     def named(self) -> dict[str, torch.optim.Optimizer]:
-        """Return the optimisers by name."""
+        """Return the optimisers that exist by name: "encoder" and "discriminator"."""
         both = {"encoder": self.encoder, "discriminator": self.discriminator}
         return {name: one for name, one in both.items() if one is not None}
 
@@ -99,20 +133,22 @@ def train(
     weights: dict[str, np.ndarray] | None = None,
     watcher: Watcher | None = None,
 ) -> TrainingResult:
-    """Train a model for up to ``config.max_iter`` epochs.
+    """Train a model for up to ``config.max_iter`` epochs, and calibrate it.
 
     Parameters
     ----------
     config : TrainingConfig
     data : Data
         Training rows.
-    validation_data : Data or None
-        Held-out rows: the weights of the epoch with the most information on them are
-        kept, and training stops after ``config.patience`` epochs without a rise.
-    weights : dict of str to ndarray or None
-        Weights to start from; None draws new ones.
-    watcher : Watcher or None
-        Hears of every epoch, and may stop training.
+    validation_data : Data or None, default=None
+        Held-out rows.  The weights of the epoch with the most information on them are
+        kept, and training stops after ``config.patience`` epochs without a rise.  None
+        keeps the weights of the last epoch.
+    weights : dict of str to ndarray or None, default=None
+        Weights to start from; with held-out rows, they are kept if no epoch is better.
+        None draws new ones.
+    watcher : Watcher or None, default=None
+        Is called before and after every epoch, and may stop training.
 
     Returns
     -------
@@ -122,9 +158,10 @@ def train(
     Raises
     ------
     ValueError
-        If training diverges, or the user's encoder or view does not fit the data.
+        If training diverges, or the user's encoder or augmentation does not fit the
+        data.
     KeyboardInterrupt
-        If nothing was learned yet.
+        If Ctrl-C was pressed before the first step.
     """
     result, watcher = TrainingResult(), watcher or Watcher()
     with sandbox(gradients=True, global_seed=config.model.global_seed(config.seed)):
@@ -174,29 +211,34 @@ def run_epoch(
     generator: torch.Generator,
     noise: torch.Generator,
 ) -> tuple[float, float]:
-    """Take a step for every full batch of the shuffled rows.
+    """Train for one epoch: take a step for every full batch of the shuffled rows.
+
+    Rows that do not fill a batch are left out.
 
     Parameters
     ----------
     model : Model
+        Is put into training mode, and changed.
     optimizers : Optimizers
     source : BatchSource
+        Training rows.
     config : TrainingConfig
+        Gives the batch size.
     generator : torch.Generator
-        For the order of the rows.
+        Shuffles the rows; on the CPU.
     noise : torch.Generator
-        For views, noise and slices.
+        Draws views, noise and slices; on ``config.device``.
 
     Returns
     -------
     information, divergence : float
-        Reported information and sliced Kullback-Leibler divergence, in nats, averaged
-        over the batches.
+        Reported information, and sliced Kullback-Leibler divergence of codes from N(0,
+        I), in nats; means over batches.
 
     Raises
     ------
     ValueError
-        If the objective is not finite.
+        If the objective or the codes are not finite, because training diverged.
     """
     model.train()
     log = []
@@ -237,10 +279,31 @@ def prepare(
     generator: torch.Generator,
     keeps_scaling: bool = False,
 ) -> tuple[Model, BatchSource]:
-    """Return a model, new or with these weights, and the source of its batches.
+    """Return a model to train, and the source of its batches.
 
-    Inputs are scaled by ``data`` or by ``config.scaling``; ``keeps_scaling`` keeps the
-    scaling of the weights.
+    Parameters
+    ----------
+    config : TrainingConfig
+    data : Data
+        Training rows.
+    weights : dict of str to ndarray or None
+        Weights to start from; None draws new ones.
+    generator : torch.Generator
+        Draws new weights.
+    keeps_scaling : bool, default=False
+        True keeps the scaling of inputs that ``weights`` hold, if they are given.
+        False sets it from ``config.scaling`` or, if that is None, from ``data``.
+
+    Returns
+    -------
+    model : Model
+    source : BatchSource
+
+    Raises
+    ------
+    ValueError
+        If ``weights`` are those of another model, or the user's encoder or augmentation
+        does not fit the data.
     """
     model = Model(config.model, generator)
     if weights is not None:
@@ -261,7 +324,31 @@ def settle(
     result: TrainingResult,
     memory: Memory | None = None,
 ) -> None:
-    """Calibrate a trained model, measure its information, and fill in the result."""
+    """End training: calibrate the model, measure its information, fill in the result.
+
+    Calibration sets the moments that evaluation uses, from all training rows.
+
+    Parameters
+    ----------
+    model : Model
+        Is changed, and put into evaluation mode.
+    config : TrainingConfig
+    source : BatchSource
+        Training rows.
+    generator : torch.Generator
+        Shuffles the rows.
+    result : TrainingResult
+        All of it is set, except its curves and ``interrupted``.
+    memory : Memory or None, default=None
+        Moments of earlier calls of ``partial_fit``; None uses these rows alone.
+
+    Raises
+    ------
+    ValueError
+        If weights, moments or information are not finite, because training diverged.
+    """
+    with sandbox(gradients=False):  # no objective has checked the last step
+        checked(float(sum(p.double().sum() for p in model.parameters())))
     result.memory = calibrate(model, config, source, generator, memory)
     result.information = checked(
         mean_information(model, source, config.batch_size, config.seed, MAX_BATCHES)
@@ -277,14 +364,24 @@ def settle(
 def _as_if_ended(
     model: Model, config: TrainingConfig, source: BatchSource, result: TrainingResult
 ) -> TrainingResult:
-    """Return the result as if training ended here; nothing is changed."""
+    """Return the result that training would have if it ended now, for callbacks.
+
+    ``result`` holds the curves so far.  Copies of ``model`` and ``result`` are used,
+    and the originals stay unchanged.
+    """
     model, result = copy.deepcopy(model), copy.deepcopy(result)
     settle(model, config, source, seeded_generator(config.seed), result)
     return result
 
 
 def _load(model: Model, weights: dict[str, np.ndarray]) -> None:
-    """Set all weights; raise ValueError if they are those of another model."""
+    """Set all weights and buffers of a model from arrays by name.
+
+    Raises
+    ------
+    ValueError
+        If they are those of another model, by their names or shapes.
+    """
     state = {name: torch.tensor(value, device="cpu") for name, value in weights.items()}
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     if shapes != {name: tuple(v.shape) for name, v in model.state_dict().items()}:
@@ -302,7 +399,10 @@ def _source(model: Model, config: TrainingConfig, data: Data) -> BatchSource:
 
 
 def _check_users_code(model: Model, data: Data, device: torch.device) -> None:
-    """Raise ValueError if the user's encoder or augmentation does not fit the data."""
+    """Raise ValueError if the user's encoder or augmentation does not fit the data.
+
+    Both are tried on the first two rows of ``data``.
+    """
     spec = model.spec
     inputs = model.network.input(take(data.rows, slice(2), device))
     for step in filter(callable, spec.pairs.augmentations):
@@ -318,12 +418,21 @@ def _check_users_code(model: Model, data: Data, device: torch.device) -> None:
 
 
 class _BestEpoch:
-    """The weights with the most information on held-out rows, if there are any.
+    """Remember the weights of the epoch with the most information on held-out rows.
+
+    Parameters
+    ----------
+    model : Model
+        The model in training.
+    config : TrainingConfig
+    validation_data : Data or None
+        Held-out rows; None makes all methods do nothing.
 
     Attributes
     ----------
     is_stale : bool
-        Whether there was no rise for ``config.patience`` epochs.
+        True if the information has not risen for ``config.patience`` epochs, else
+        False.
     """
 
     def __init__(
@@ -340,7 +449,10 @@ class _BestEpoch:
         return self._source is not None and self._n_stale >= self._config.patience
 
     def look(self) -> list[float]:
-        """Measure the information of the held-out rows; keep the weights if it rose.
+        """Measure the information on held-out rows; remember the weights if it rose.
+
+        The model is left in evaluation mode, which uses running moments of the codes
+        here.
 
         Returns
         -------
@@ -362,6 +474,6 @@ class _BestEpoch:
         return [value]
 
     def restore(self) -> None:
-        """Return to the best weights."""
+        """Give the model the weights that were remembered, if there are any."""
         if self._state is not None:
             self._model.load_state_dict(self._state)

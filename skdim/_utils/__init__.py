@@ -1,1 +1,1 @@
-"""Helpers for the whole package, without torch and scikit-learn."""
+"""Helpers for the whole package that import neither torch nor scikit-learn."""

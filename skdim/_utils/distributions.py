@@ -14,7 +14,9 @@ __all__ = ["DISTRIBUTIONS", "Distribution"]
 class Distribution:
     """A continuous distribution of one component, with its maps to and from N(0, 1).
 
-    The maps are the probability integral transform, applied to each number on its own.
+    Estimators learn codes that follow N(0, 1) and map them to the distribution that the
+    user asked for.  The maps are the probability integral transform, applied to each
+    number on its own.
 
     Parameters
     ----------
@@ -23,7 +25,7 @@ class Distribution:
         its parameters frozen, such as ``scipy.stats.expon(scale=2)``, or one of its
         newer random variables, such as ``scipy.stats.Normal(mu=1)``.
     name : str, default=None
-        Name of the distribution, if it has an entry in ``DISTRIBUTIONS``.
+        Given only to build the entries of ``DISTRIBUTIONS``, whose key it is.
 
     Attributes
     ----------
@@ -36,7 +38,7 @@ class Distribution:
     Raises
     ------
     ValueError
-        If ``distribution`` is none of these, or its parameters are invalid.
+        If ``distribution`` is of no such kind, or its parameters are invalid.
     """
 
     def __init__(self, distribution: Any, name: str | None = None) -> None:
@@ -77,7 +79,8 @@ class Distribution:
     def _is_continuous(self) -> bool:
         """Return whether this is one distribution with continuous quantiles.
 
-        Invalid parameters give NaN here, and arrays of parameters another shape.
+        True if its distribution function inverts its quantile function at nine points.
+        Invalid parameters give NaN there, and arrays of parameters another shape.
         """
         probabilities = np.linspace(0.1, 0.9, 9)[:, None]
         try:
@@ -131,11 +134,24 @@ class Distribution:
         return np.where(below < above, special.ndtri(below), -special.ndtri(above))
 
     def sample(self, shape: tuple[int, ...], rng: np.random.RandomState) -> np.ndarray:
-        """Return an array of this shape with independent draws."""
+        """Return independent draws from this distribution.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the result.
+        rng : numpy.random.RandomState
+            Source of the draws.
+
+        Returns
+        -------
+        x : ndarray of that shape
+        """
         return self.from_normal(rng.standard_normal(shape))
 
 
 def _not_a_distribution(distribution: Any) -> ValueError:
+    """Return the error to raise for an object that is no valid distribution."""
     return ValueError(
         f"The 'output_distribution' parameter must be one of {sorted(DISTRIBUTIONS)} "
         f"or a continuous distribution of scipy.stats with valid parameters, such as "
@@ -144,14 +160,18 @@ def _not_a_distribution(distribution: Any) -> ValueError:
 
 
 def _is_newer(distribution: Any) -> bool:
-    """Return whether this is a random variable in the style of scipy 1.15."""
+    """Return whether the object is a random variable in the style of scipy 1.15."""
     if isinstance(distribution, type):
         return False
     return hasattr(distribution, "icdf") and hasattr(distribution, "sample")
 
 
 def _is_frozen_continuous(distribution: Any) -> bool:
-    """Return whether this is a classic continuous distribution with all parameters."""
+    """Return whether the object is a continuous ``scipy.stats`` distribution, frozen.
+
+    Frozen means that all its shape parameters are set.  A distribution that has none,
+    such as ``scipy.stats.norm``, counts as frozen.
+    """
     if isinstance(distribution, stats.rv_continuous):
         return distribution.numargs == 0  # it has no shape parameters to freeze
     return isinstance(getattr(distribution, "dist", None), stats.rv_continuous)

@@ -1,4 +1,4 @@
-"""The layout of images: whatever the user's, the core sees channels first."""
+"""Axis order of images: the user may choose it, and encoders get channels first."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ _MOST_CHANNELS = 4
 
 
 def is_channels_first(image_shape: tuple[int, int, int]) -> bool:
-    """Return whether the first axis of an image holds its channels, or the last one.
+    """Return True if the first axis of an image holds its channels, False if the last.
 
-    Channels are the last axis unless only the first one is as short as 4.
+    It is the last axis unless only the first one is as short as 4.
+
+    Parameters
+    ----------
+    image_shape : tuple of three int
+        Shape of one image as the user gave it.
     """
     return image_shape[2] > _MOST_CHANNELS >= image_shape[0]
 
 
 def input_shape(row_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of one row in the core, from its shape as the user gave it.
+    """Return the shape in which an encoder gets one row: images with channels first.
 
     Parameters
     ----------
     row_shape : tuple of int
-        ``(n_features,)``, ``(height, width, channels)`` or ``(channels, height,
-        width)``.
+        Shape of one row as the user gave it: ``(n_features,)``, ``(height, width,
+        channels)`` or ``(channels, height, width)``.
 
     Returns
     -------
@@ -40,14 +45,26 @@ def input_shape(row_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class ChannelsFirst:
-    """Rows that are read as images with channels first; nothing is copied before.
+    """Array-like view of images that returns them with channels first.
+
+    Indexing by a slice or an array of integers returns an array or tensor of shape
+    (n_indexed, channels, height, width).  Only the indexed images are copied.
 
     Parameters
     ----------
     rows : array-like of shape (n_rows, ...)
-        Images, or images as flat rows.
-    image_shape : tuple of int
-        Shape of one image as the user gave it.
+        Images in the user's axis order, or each image as a flat row.
+    image_shape : tuple of three int
+        Shape of one image as the user gave it: ``(height, width, channels)`` or
+        ``(channels, height, width)``.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(n_rows, channels, height, width)``.
+    dtype : data type of ``rows``
+    device : torch.device
+        Device of ``rows``, if they are a tensor.
     """
 
     def __init__(self, rows: Any, image_shape: tuple[int, int, int]) -> None:
@@ -55,14 +72,15 @@ class ChannelsFirst:
         self._is_first = is_channels_first(image_shape)
         self.shape = (len(rows), *input_shape(image_shape))
         self.dtype = rows.dtype
-        if hasattr(rows, "device"):  # of a tensor: results return to it
+        if hasattr(rows, "device"):  # of a tensor: codes are returned on its device
             self.device = rows.device
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: slice | np.ndarray) -> Any:
-        # Indices copy, in the order of the user's layout, where slices would not.
+        # An array of indices copies the images, which callers rely on; a slice of an
+        # array would not.
         index = np.arange(len(self))[index] if isinstance(index, slice) else index
         images = self._rows[index]
         images = images.reshape(len(images), *self._image_shape)

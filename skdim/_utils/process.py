@@ -16,14 +16,30 @@ from contextlib import contextmanager
 __all__ = ["is_forked", "uninterrupted"]
 
 _IMPORTING_PROCESS = os.getpid()
+_FORK_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of the kernel
 
 
 def _began_by_fork() -> bool:
-    """Return whether this process was forked from one that had imported torch."""
-    if multiprocessing.parent_process() is None or "torch" not in sys.modules:
+    """Return whether this process was forked from one that had imported torch.
+
+    Children of multiprocessing know how they began; of others Linux knows.
+    """
+    if "torch" not in sys.modules:
         return False
+    if multiprocessing.parent_process() is None:
+        return _is_fork_without_exec()
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     return (method or multiprocessing.get_start_method()) == "fork"
+
+
+def _is_fork_without_exec() -> bool:
+    """Return whether Linux marks this process as a fork; False on other systems."""
+    try:
+        with open("/proc/self/stat") as file:
+            flags = int(file.read().rpartition(")")[2].split()[6])
+    except (OSError, ValueError, IndexError):
+        return False
+    return bool(flags & _FORK_WITHOUT_EXEC)
 
 
 _BEGAN_BY_FORK = _began_by_fork()
@@ -51,7 +67,8 @@ def uninterrupted() -> Iterator[list[int]]:
     Yields
     ------
     presses : list of int
-        Grows by the number of the signal each time Ctrl-C is pressed in the block.
+        Gets one more item, the signal number, each time Ctrl-C is held back.  Stays
+        empty where nothing is held back.
     """
     presses: list[int] = []
     before = signal.getsignal(signal.SIGINT)

@@ -9,7 +9,15 @@ __all__ = ["Watcher", "Watchers", "progress"]
 
 
 class Result(Protocol):
-    """The part of a training result that watchers read."""
+    """The part of a training result that watchers read.
+
+    Attributes
+    ----------
+    information_curve : list of float
+        Mutual information in nats, one estimate for each epoch so far.
+    validation_curve : list of float
+        The same on held-out rows; empty if no rows are held out.
+    """
 
     information_curve: list[float]
     validation_curve: list[float]
@@ -22,7 +30,7 @@ class Watcher:
     """
 
     def epoch_begins(self) -> None:
-        """Note that an epoch begins; called before each."""
+        """Note that an epoch begins; called before each epoch."""
 
     def epoch_ends(self, result: Result, snapshot: Callable[[], Any]) -> bool:
         """Note that an epoch has ended, and decide whether training stops.
@@ -30,24 +38,31 @@ class Watcher:
         Parameters
         ----------
         result : Result
-            Its curves hold a number for each epoch so far.
+            Curves up to this epoch.
         snapshot : callable
-            Returns the result that training would have if it ended here.
+            ``snapshot()`` returns the result that training would have if it ended here.
 
         Returns
         -------
         stops : bool
+            True to stop training, False to go on.
         """
         return False
 
     def close(self) -> None:
-        """Release what is shown; called once after the last epoch."""
+        """Release what is shown, such as a bar; called when training is over."""
 
 
 class Watchers(Watcher):
-    """Pass every epoch on to several watchers; training stops if one of them asks.
+    """A watcher that calls several others: after every epoch, each is called.
 
-    Each is closed by the code that made it.
+    Training stops if the ``epoch_ends`` of at least one of them returns True.
+    ``close`` does nothing here: each watcher is closed by the code that made it.
+
+    Parameters
+    ----------
+    *watchers : Watcher
+        In the order in which they are called.
     """
 
     def __init__(self, *watchers: Watcher) -> None:
@@ -64,7 +79,13 @@ class Watchers(Watcher):
 
 
 class Lines(Watcher):
-    """Print a line after every epoch."""
+    """Print the number of the epoch and its information after every epoch.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Largest number of epochs, printed beside the current one.
+    """
 
     def __init__(self, n_epochs: int) -> None:
         self.n_epochs = n_epochs
@@ -76,7 +97,13 @@ class Lines(Watcher):
 
 
 class TqdmBar(Watcher):
-    """Show a progress bar of the package tqdm, on standard error."""
+    """Show a progress bar of the package tqdm, on standard error.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Number of epochs at which the bar is full.
+    """
 
     def __init__(self, n_epochs: int) -> None:
         from tqdm.auto import tqdm
@@ -93,7 +120,13 @@ class TqdmBar(Watcher):
 
 
 class RichBar(Watcher):
-    """Show a progress bar of the package rich, on standard output."""
+    """Show a progress bar of the package rich, on standard output.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Number of epochs at which the bar is full.
+    """
 
     def __init__(self, n_epochs: int) -> None:
         from rich.progress import MofNCompleteColumn, Progress
@@ -125,6 +158,7 @@ def progress(verbose: int, n_epochs: int) -> Watcher:
     Returns
     -------
     watcher : Watcher
+        The caller closes it when training is over.
     """
     if not verbose:
         return Watcher()
@@ -137,7 +171,10 @@ def progress(verbose: int, n_epochs: int) -> Watcher:
 
 
 def _summary(result: Result) -> str:
-    """Return the latest numbers as text."""
+    """Return the information of the last epoch as text, to be shown to the user.
+
+    It includes that of held-out rows, if there are any.
+    """
     text = f"information = {result.information_curve[-1]:.4f} nats"
     if result.validation_curve:
         text += f", validation = {result.validation_curve[-1]:.4f} nats"

@@ -25,21 +25,25 @@ _HOW_TO_IMPUTE = (
 
 
 def batches(n_rows: int, n_features: int, fewest: int = 256) -> list[slice]:
-    """Split row numbers into slices of almost equal size that fit into memory.
+    """Return slices of almost equal size that cover the numbers 0 to ``n_rows - 1``.
+
+    They let a caller process many rows in chunks that fit into memory.
 
     Parameters
     ----------
     n_rows : int
         Number of rows to split; each is in exactly one slice.
     n_features : int
-        Numbers that are in memory for each row.  A slice has about ``2**20`` of them.
+        How many numbers the caller holds in memory for each row.  Slices are made so
+        long that they hold about ``2**20`` numbers, within the next limits.
     fewest : int, default=256
-        Slices are not made smaller than about this many rows, however many numbers
-        each has, nor larger than 8,192.
+        A slice is not made smaller than about this many rows, nor larger than 8,192,
+        whatever ``n_features`` is.
 
     Returns
     -------
     slices : list of slice
+        In increasing order; empty if ``n_rows`` is 0.
     """
     size = int(np.clip(2**20 // max(n_features, 1), fewest, 8192))
     edges = np.linspace(0, n_rows, -(-n_rows // size) + 1).astype(int)
@@ -52,6 +56,7 @@ def check_finite(chunk: Any, name: str) -> None:
     Parameters
     ----------
     chunk : ndarray
+        Some rows of the data; arrays of integers always pass.
     name : str
         Name of the estimator, for the message.
     """
@@ -69,10 +74,11 @@ def check_finite(chunk: Any, name: str) -> None:
 
 
 def _is_finite(chunk: np.ndarray) -> bool:
+    """Return whether an array holds neither NaN nor infinity."""
     if chunk.dtype.kind != "f":
         return True
     with np.errstate(all="ignore"):
-        # The sum needs no memory; where it overflows, the numbers decide.
+        # The sum needs no memory.  If it overflows, each number is looked at.
         return bool(
             np.isfinite(chunk.sum(dtype=np.float64)) or np.isfinite(chunk).all()
         )
@@ -94,7 +100,7 @@ def is_lazy(X: object) -> bool:
 
 
 def length(X: Any) -> int:
-    """Return the number of rows of X, which need not support ``len``."""
+    """Return the number of rows of X, by its shape or else its length."""
     return X.shape[0] if hasattr(X, "shape") else len(X)
 
 
@@ -118,14 +124,14 @@ class LazyRows:
     shape : tuple of int
         Number of rows, followed by the shape of a row.
     dtype : numpy.dtype
-        Type of the rows that are returned: as in the source if it is uint8 or a
-        floating type of at most 8 bytes, and float64 otherwise.
+        Data type of the rows that are returned: that of the source if it is uint8 or
+        a floating type of at most 8 bytes, and float64 otherwise.
 
     Raises
     ------
     ValueError
-        Here or on access, if rows are not numbers, differ in shape, or hold NaN or
-        infinity.
+        When the object is made or when rows are read: if they are not numbers, differ
+        in shape, or hold NaN or infinity.
     """
 
     def __init__(self, source: Any, name: str) -> None:
@@ -156,6 +162,21 @@ class LazyRows:
         return rows
 
     def _read(self, index: np.ndarray) -> np.ndarray:
+        """Return rows by number, converted to an array of numbers.
+
+        Parameters
+        ----------
+        index : ndarray of int
+
+        Returns
+        -------
+        rows : ndarray of shape (len(index), ...)
+
+        Raises
+        ------
+        ValueError
+            If the source returns something else than numbers, or rows of unequal shape.
+        """
         if self._is_array:
             rows = self._read_array(index)
         elif hasattr(self._source, "__getitems__"):
@@ -170,7 +191,11 @@ class LazyRows:
         return rows if _is_kept(rows.dtype) else rows.astype(np.float64)
 
     def _read_array(self, index: np.ndarray) -> np.ndarray:
-        """Return rows of an array, whose library may need increasing indices."""
+        """Return the rows of a source with a ``shape``, in the order of ``index``.
+
+        Some libraries, such as h5py, accept only slices and increasing indices without
+        repetition, so the source is asked for these and the rows are put in order here.
+        """
         first, last = (int(index.min()), int(index.max())) if len(index) else (0, -1)
         if last - first + 1 == len(index) and (np.diff(index) == 1).all():
             return np.asarray(self._source[first : last + 1])
@@ -179,12 +204,27 @@ class LazyRows:
 
 
 def _is_kept(dtype: np.dtype) -> bool:
-    """Return whether rows of this type are returned as they are."""
+    """Return whether rows of this data type are returned without conversion."""
     return dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize <= 8)
 
 
 def _stacked(items: list[Any]) -> np.ndarray:
-    """Return items, or the first element of those that are tuples, as one array."""
+    """Return a list of rows as one array, to be read as a batch.
+
+    Parameters
+    ----------
+    items : list
+        Rows, or tuples whose first element is the row.
+
+    Returns
+    -------
+    rows : ndarray of shape (len(items), ...)
+
+    Raises
+    ------
+    ValueError
+        If the rows differ in shape.
+    """
     rows = [item[0] if isinstance(item, tuple) else item for item in items]
     try:
         return np.stack([_as_array(row) for row in rows])
@@ -196,7 +236,7 @@ def _stacked(items: list[Any]) -> np.ndarray:
 
 
 def _as_array(row: Any) -> np.ndarray:
-    """Return a row as an array, also if it is a tensor."""
+    """Return a row, which may be a torch tensor on any device, as a NumPy array."""
     if hasattr(row, "detach"):
         row = row.detach().cpu()
         row = row.float() if row.dtype.itemsize == 2 else row  # NumPy has no bfloat16
@@ -204,14 +244,14 @@ def _as_array(row: Any) -> np.ndarray:
 
 
 class Subset:
-    """Selected rows of a data set, without a copy.
+    """Selected rows of a data set, without a copy, for instance those to train on.
 
     Parameters
     ----------
     rows : array-like
-        A data set as in the description of this module.
+        Has ``shape``, ``dtype`` and ``rows[index]`` for arrays of integers.
     index : ndarray of int
-        Numbers of the selected rows, in order.
+        Numbers of the selected rows, in the order in which they are to appear.
     """
 
     def __init__(self, rows: Any, index: np.ndarray) -> None:

@@ -1,8 +1,11 @@
-"""Metrics of codes: match to a distribution, dependence, information and scorers.
+"""Metrics of codes, which are the rows that ``transform`` returns.
+
+They measure how closely codes follow a target distribution, how dependent their
+components are, and how much information they keep about the input.
 
 Distances, tests and summaries take a sample as an array of shape (n_samples,
 n_components).  A distance estimated from few rows is above 0 even for rows drawn from
-the target distribution itself; compare it with ``sample_floor``, which is its value for
+the target distribution itself.  Compare it with ``sample_floor``, the mean distance of
 such rows.
 
 Functions whose names end in ``_score`` take a fitted estimator and data, and can be

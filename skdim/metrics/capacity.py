@@ -13,7 +13,11 @@ __all__ = ["channel_capacity"]
 def channel_capacity(
     noise_scale: float, n_components: int, noise_distribution: str = "normal"
 ) -> float:
-    """Capacity of a noisy channel: the most information that it can carry.
+    """Return the capacity of a noisy channel: the most information that it can carry.
+
+    The channel adds independent noise to each component of a code.  Its capacity is the
+    largest mutual information between code and noisy code, over all distributions of
+    the code with the variance or the range given below.
 
     For components of variance 1 and normal noise of standard deviation s, the capacity
     is ``n_components / 2 * log(1 + 1 / s**2)``.  For components in [0, 1] and uniform
@@ -28,7 +32,7 @@ def channel_capacity(
     n_components : int
         Number of components of the code.
     noise_distribution : {"normal", "uniform"}, default="normal"
-        Distribution of the noise.
+        Distribution of the noise, the same for every component.
 
     Returns
     -------

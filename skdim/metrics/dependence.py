@@ -1,7 +1,6 @@
-"""Dependence of any kind, estimated by a neural network.
+"""Measures of dependence of any kind, estimated by a neural network.
 
-Both functions are used to judge representations in section 4.1 of Hjelm et al.,
-arXiv:1808.06670.
+Section 4.1 of Hjelm et al., arXiv:1808.06670, judges representations by both.
 """
 
 import numpy as np
@@ -16,32 +15,37 @@ _FEWEST_ROWS = 50
 
 
 def neural_dependency_measure(Z, *, n_steps=1000, random_state=0):
-    """Total correlation of the components, estimated by a neural network.
+    """Estimate the total correlation of components by a neural network.
 
-    It is the Kullback-Leibler divergence of the rows from rows whose components were
-    shuffled independently, and covers dependence of any kind.  A network learns to tell
-    the two apart; the result is the Donsker-Varadhan bound on held-out rows.
+    Total correlation is the Kullback-Leibler divergence of the joint distribution of
+    the components from the product of their marginal distributions.  It is 0 if and
+    only if they are independent.  A network learns to tell rows of Z from rows whose
+    components were shuffled independently.  The result is the Donsker-Varadhan bound
+    of this network on rows of Z that were held out of its training.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least 50 rows, better thousands.
+        The sample, such as the output of ``transform`` for held-out rows; at least 50
+        rows, better thousands.
     n_steps : int, default=1000
-        Number of training steps with 512 rows each, rounded up to a multiple of 50.
+        Number of training steps of the network with 512 rows each, rounded up to a
+        multiple of 50.
     random_state : int, RandomState instance or None, default=0
         Determines the split of the rows, the initial network and the shuffling.
 
     Returns
     -------
     dependence : float
-        In nats.  It is about 0, possibly slightly negative, for independent
-        components, and too small if the total correlation exceeds about
-        ``log(n_samples)``.
+        Estimated total correlation in nats.  It is about 0, possibly slightly negative,
+        for independent components, and 0 for a single one.  It is too small if the
+        total correlation exceeds about ``log(n_samples)``.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     See Also
     --------
@@ -70,35 +74,39 @@ def neural_dependency_measure(Z, *, n_steps=1000, random_state=0):
 
 
 def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
-    """Mutual information of two paired samples, estimated by a neural network (MINE).
+    """Estimate the mutual information of two paired samples by a neural network (MINE).
 
-    It is the Kullback-Leibler divergence of the pairs of rows from shuffled pairs.  A
-    network learns to tell the two apart; the result is the Donsker-Varadhan bound on
-    held-out pairs.
+    Mutual information is the Kullback-Leibler divergence of the joint distribution of
+    X and Z from the product of their distributions.  A network learns to tell pairs of
+    rows from shuffled pairs.  The result is the Donsker-Varadhan bound of this network
+    on pairs that were held out of its training.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        The first sample, such as held-out inputs; at least 50 rows, better thousands.
+        The first sample, such as the inputs of held-out rows; at least 50 rows, better
+        thousands.
     Z : array-like of shape (n_samples, n_components)
-        The second sample, such as their codes; row i belongs to row i of X.
+        The second sample, such as ``transform(X)``; row i belongs to row i of X.
     n_steps : int, default=1000
-        Number of training steps with 512 rows each, rounded up to a multiple of 50.
+        Number of training steps of the network with 512 rows each, rounded up to a
+        multiple of 50.
     random_state : int, RandomState instance or None, default=0
         Determines the split of the rows, the initial network and the shuffling.
 
     Returns
     -------
     information : float
-        In nats.  It is about 0, possibly slightly negative, for independent samples.
-        If Z is a function of a continuous X, the true information is infinite; the
-        result is then the most that this many rows can show.
+        Estimated mutual information in nats.  It is about 0, possibly slightly
+        negative, for independent samples.  If Z is a continuous function of a
+        continuous X, the mutual information is infinite.  The estimate stays finite,
+        because it is too small above about ``log(n_samples)``.
 
     Raises
     ------
     ValueError
-        If X or Z is not a finite array of that shape, their numbers of rows differ, or
-        a parameter is invalid.
+        If X or Z is not an array of finite numbers of that shape, X has fewer than 50
+        rows, the numbers of rows differ, or a parameter is invalid.
 
     References
     ----------
@@ -126,22 +134,32 @@ def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
 
 
 def _dependence(rows, widths, n_steps, random_state):
-    """Return the divergence of rows from rows with independently shuffled blocks.
+    """Estimate the divergence of rows from rows with independently shuffled blocks.
 
-    Columns are standardised first, so that their units do not matter.
+    The columns are split into blocks, and the estimate measures how dependent these
+    blocks are.  Columns are standardised first, so that their units do not matter.
 
     Parameters
     ----------
     rows : ndarray of shape (n_samples, n_columns)
+        At least 50 rows.
     widths : list of int
-        Number of columns of each block; they add up to ``n_columns``.
-    n_steps, random_state
-        As in the public functions.
+        Number of columns of each block, in the order of the columns; they add up to
+        ``n_columns``.
+    n_steps : int
+        Number of training steps of the network.
+    random_state : int, RandomState instance or None
+        Determines the split of the rows, the initial network and the shuffling.
 
     Returns
     -------
     divergence : float
-        In nats.
+        Estimated Kullback-Leibler divergence in nats.
+
+    Raises
+    ------
+    ValueError
+        If ``n_steps`` is not an integer above 0.
     """
     check_count("n_steps", n_steps)
     seed = check_random_state(random_state).randint(2**31 - 2)

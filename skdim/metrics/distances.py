@@ -1,4 +1,7 @@
-"""Distances of a sample from its target distribution, by projections or by norms."""
+"""Distances of a sample from its target distribution, by projections or by norms.
+
+A projection of the sample is its product with a unit vector: one number for each row.
+"""
 
 import numpy as np
 from scipy import stats
@@ -14,7 +17,8 @@ __all__ = [
     "sliced_wasserstein_distance",
 ]
 
-# The integrand falls as exp(-t^2 / 2) and is negligible beyond 5.  At this step the
+# For epps_pulley_distance: step and number of the knots of its integral over t.  The
+# integrand falls as exp(-t^2 / 2) and is negligible beyond 5.  At this step the
 # trapezoid rule is exact to 1e-6 if projections span less than 2 pi / step - 5 = 20.
 _KNOT_STEP, _N_KNOTS = 0.25, 21
 
@@ -22,7 +26,7 @@ _KNOT_STEP, _N_KNOTS = 0.25, 21
 def sliced_wasserstein_distance(
     Z, output_distribution="normal", *, n_projections=200, n_draws=5, random_state=0
 ):
-    """Sliced 2-Wasserstein distance of a sample from its target distribution.
+    """Return the sliced 2-Wasserstein distance of a sample from a target distribution.
 
     Z and a random sample of the target distribution, of equal size, are projected on
     random directions.  The squared 2-Wasserstein distance of the projections is
@@ -32,14 +36,14 @@ def sliced_wasserstein_distance(
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.  Its
-        variance must be finite.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen and whose variance must be finite.
     n_projections : int, default=200
-        Number of random directions.
+        Number of random directions that the sample is projected on.
     n_draws : int, default=5
         Number of samples of the target distribution.
     random_state : int, RandomState instance or None, default=0
@@ -48,13 +52,13 @@ default="normal"
     Returns
     -------
     distance : float
-        In the units of Z, 0 or above; ``sample_floor`` is its value for a perfect
-        sample.
+        In the units of Z, 0 or above.  ``sample_floor`` is its mean for samples drawn
+        from the target distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     References
     ----------
@@ -80,9 +84,13 @@ default="normal"
 
 
 def _with_finite_variance(output_distribution):
-    """Return the Distribution; raise ValueError if its variance is infinite."""
+    """Return the target distribution as a ``Distribution`` object.
+
+    ``output_distribution`` is a name or a distribution of scipy.stats.  ValueError is
+    raised if its variance is infinite, because the distance would be infinite too.
+    """
     target = Distribution(output_distribution)
-    is_newer = hasattr(target.distribution, "variance")  # of the two kinds in scipy
+    is_newer = hasattr(target.distribution, "variance")  # scipy has two kinds
     variance = target.distribution.variance if is_newer else target.distribution.var
     if not np.isfinite(variance()):
         raise ValueError(
@@ -95,33 +103,38 @@ def _with_finite_variance(output_distribution):
 def kolmogorov_smirnov_distance(
     Z, output_distribution="normal", *, n_projections=200, random_state=0
 ):
-    """Mean Kolmogorov-Smirnov distance from N(0, 1) of a sample's random projections.
+    """Return the mean Kolmogorov-Smirnov distance of random projections from N(0, 1).
 
-    Any other target distribution is first mapped to N(0, 1), component by component,
-    because only then does every projection have a known distribution.
+    It measures how far the sample Z is from its target distribution: the mean, over
+    random directions, of the largest difference between the distribution function of
+    the projected sample and that of N(0, 1).  A sample for any other target
+    distribution is first mapped to N(0, 1), component by component, because only then
+    does every projection have a known distribution.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_projections : int, default=200
-        Number of random directions.
+        Number of random directions that the sample is projected on.
     random_state : int, RandomState instance or None, default=0
         Determines the directions.
 
     Returns
     -------
     distance : float
-        Between 0 and 1; ``sample_floor`` is its value for a perfect sample.
+        Between 0 and 1.  ``sample_floor`` is its mean for samples drawn from the target
+        distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     Examples
     --------
@@ -141,37 +154,41 @@ default="normal"
 def epps_pulley_distance(
     Z, output_distribution="normal", *, n_projections=200, random_state=0
 ):
-    """Epps-Pulley distance from N(0, 1) of a sample's random projections.
+    """Return the Epps-Pulley distance of random projections of a sample from N(0, 1).
 
-    For one projection it is the integral of ``abs(phi(t) - exp(-t**2 / 2))**2 * w(t)``
-    over t, where phi is the empirical characteristic function and w the density of
-    N(0, 1).  The result is the square root of its mean over directions.  The trapezoid
-    rule with 21 knots on [0, 5] is exact to 1e-6 if projections span less than 20
-    standard deviations.  Any other target distribution is first mapped to N(0, 1),
-    component by component.
+    It measures how far the sample Z is from its target distribution.  The squared
+    distance of one projection is the integral of
+    ``abs(phi(t) - exp(-t**2 / 2))**2 * w(t)`` over t, where phi is the empirical
+    characteristic function and w the density of N(0, 1).  The result is the square root
+    of the mean of these integrals over directions.  They are computed by the trapezoid
+    rule with 21 knots on [0, 5], which is exact to 1e-6 if the projected sample spans
+    less than 20.  A sample for any other target distribution is first mapped to
+    N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_projections : int, default=200
-        Number of random directions.
+        Number of random directions that the sample is projected on.
     random_state : int, RandomState instance or None, default=0
         Determines the directions.
 
     Returns
     -------
     distance : float
-        Between 0 and 2; ``sample_floor`` is its value for a perfect sample.
+        Between 0 and 2.  ``sample_floor`` is its mean for samples drawn from the target
+        distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     References
     ----------
@@ -200,7 +217,12 @@ default="normal"
 
 
 def _characteristic_functions(projections):
-    """Yield, for each knot, the empirical characteristic function of every column."""
+    """Yield the empirical characteristic functions of all columns, knot by knot.
+
+    ``projections`` has the shape (n_samples, n_projections).  The 21 knots are the
+    multiples of 0.25 from 0 to 5.  Each yielded array is complex, of shape
+    (n_projections,).
+    """
     step = np.exp(1j * _KNOT_STEP * projections)
     power = np.ones_like(step)
     for _ in range(_N_KNOTS):
@@ -209,31 +231,35 @@ def _characteristic_functions(projections):
 
 
 def norm_distance(Z, output_distribution="normal"):
-    """Kolmogorov-Smirnov distance of the norms of rows from their chi distribution.
+    """Return the Kolmogorov-Smirnov distance of the norms of rows from their target.
 
-    The norm of a row of N(0, I) follows a chi distribution with ``n_components``
-    degrees of freedom.  Projections of many components look normal for almost any
-    distribution; norms do not.  Any other target distribution is first mapped to
-    N(0, 1), component by component.
+    The norm of a row drawn from N(0, I) follows the chi distribution with
+    ``n_components`` degrees of freedom.  The result is the largest difference between
+    the distribution function of this chi distribution and that of the rows' norms.  It
+    finds departures from the target distribution that projections miss: projections of
+    many components look normal for almost any distribution, norms do not.  A sample for
+    any other target distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes.
+        The sample, such as the output of ``transform`` for held-out rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
 
     Returns
     -------
     distance : float
-        Between 0 and 1; ``sample_floor`` is its value for a perfect sample.
+        Between 0 and 1.  ``sample_floor`` is its mean for samples drawn from the target
+        distribution.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, or a parameter is invalid.
 
     Examples
     --------
@@ -249,7 +275,12 @@ default="normal"
 
 
 def _kolmogorov_smirnov(probability):
-    """Return the distance of each column of sorted probabilities from U[0, 1]."""
+    """Return the Kolmogorov-Smirnov distance of each column from U[0, 1].
+
+    ``probability`` has the shape (n_samples, n_columns); each column holds values of
+    the target's distribution function in ascending order.  The result has the shape
+    (n_columns,).
+    """
     steps = np.arange(len(probability) + 1)[:, None] / len(probability)
     gaps = np.maximum(probability - steps[:-1], steps[1:] - probability)
     return gaps.max(axis=0)

@@ -1,4 +1,7 @@
-"""Tests of multivariate normality by characteristic functions, with p-values."""
+"""Tests of multivariate normality by characteristic functions, with p-values.
+
+They decide whether a sample can come from its target distribution.
+"""
 
 import warnings
 from itertools import pairwise
@@ -14,12 +17,12 @@ from .samples import check_count, check_sample, normal_sample
 __all__ = ["NormalityResult", "bhep_test", "henze_zirkler_test"]
 
 _ENTRIES_AT_ONCE = 2**20  # of the matrix of pairs: 8 MiB
-# For smaller values rounding errors dominate; for larger ones the kernel vanishes.
+# Range of ``beta``.  Below it rounding errors dominate, above it the kernel vanishes.
 _BETA = 0.01, 100
 
 
 class NormalityResult(NamedTuple):
-    """Result of a test: the ``statistic`` and its ``pvalue``, both floats."""
+    """Result of a test of normality: ``statistic`` and ``pvalue``, both floats."""
 
     statistic: float
     pvalue: float
@@ -33,25 +36,29 @@ def bhep_test(Z, output_distribution="normal", *, beta=None):
     :math:`n \int |\phi_n(t) - e^{-|t|^2/2}|^2 w(t)\,dt`, where :math:`\phi_n` is the
     empirical characteristic function and w the density of N(0, beta^2 I).  It is
     computed in closed form.  The test is consistent: with enough rows it detects any
-    departure, in means, scales, shapes or dependence.  Any other target distribution is
-    first mapped to N(0, 1), component by component.
+    departure, in means, scales, shapes or dependence.  A sample for any other target
+    distribution is first mapped to N(0, 1), component by component.
 
-    The p-value is that of a Pearson type III (shifted gamma) distribution.  Its mean
-    and variance are those of the statistic under the null hypothesis, exact for every
-    number of rows; its third cumulant is the limit for many rows.
+    The p-value approximates the distribution of the statistic under the null hypothesis
+    by a Pearson type III (shifted gamma) distribution.  Mean and variance of this
+    distribution are exact for every number of rows; its third cumulant is the limit for
+    many rows.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     beta : float, default=None
-        Scale of the weight w, from 0.01 to 100.  Small values emphasise means and
-        covariances, large ones local detail.  None is ``2 / sqrt(n_components)``, which
-        matches typical distances between rows in any dimension.
+        Standard deviation of the weight w, from 0.01 to 100.  Small values emphasise
+        means and covariances, large ones local detail.  None is
+        ``2 / sqrt(n_components)``, which matches typical distances between rows in any
+        dimension.
 
     Returns
     -------
@@ -62,7 +69,8 @@ default="normal"
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     See Also
     --------
@@ -110,24 +118,27 @@ def henze_zirkler_test(
     The sample is centred and whitened with its own moments, then compared with N(0, I).
     The test therefore ignores a wrong mean, scale or correlation and responds to the
     shape.  Together with ``bhep_test`` it tells *why* a sample deviates: if only
-    ``bhep_test`` rejects, an affine map would correct the codes.  Any other target
-    distribution is first mapped to N(0, 1), component by component.
+    ``bhep_test`` rejects, an affine map would correct the sample.  A sample for any
+    other target distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; more rows than components.
+        The sample, such as the output of ``transform`` for held-out rows; more rows
+        than components.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_resamples : int, default=None
-        Number of normal samples of the same shape to compare the statistic with, which
-        gives an exact p-value.  None uses the log-normal approximation of Henze and
-        Zirkler.  It holds for at most 16 components and at least 10 rows for each;
-        otherwise its p-values are wrong, and a warning is issued.
+        Number of random normal samples of the same shape.  The statistic of Z is
+        compared with their statistics, which gives an exact p-value of at least
+        ``1 / (1 + n_resamples)``.  None uses the log-normal approximation of Henze and
+        Zirkler instead.  It holds for at most 16 components and at least 10 rows for
+        each of them; otherwise its p-values are wrong, and a warning is issued.
     random_state : int, RandomState instance or None, default=0
-        Determines these samples.
+        Determines the random samples; not used if ``n_resamples`` is None.
 
     Returns
     -------
@@ -138,8 +149,8 @@ default="normal"
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, its covariance is singular, or a
-        parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows or a
+        singular covariance, or a parameter is invalid.
 
     Warns
     -----
@@ -179,7 +190,7 @@ default="normal"
 
 
 def _warn_of_approximation(n_samples, n_components):
-    """Warn if the log-normal approximation does not hold for this shape."""
+    """Warn if the log-normal p-value is wrong for a sample of this shape."""
     if n_components <= 16 and n_samples >= 10 * n_components:
         return
     warnings.warn(
@@ -191,7 +202,12 @@ def _warn_of_approximation(n_samples, n_components):
 
 
 def _whitened(Z):
-    """Return Z with mean 0 and covariance I, up to a rotation."""
+    """Return the rows of Z, mapped by an affine map to mean 0 and covariance I.
+
+    Z and the result have the shape (n_samples, n_components); covariances are sums of
+    products divided by ``n_samples``.  The columns of the result are the principal
+    components of Z, rescaled.  ValueError is raised if the covariance is singular.
+    """
     left, values, _ = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
     if values[-1] <= values[0] * len(Z) * np.finfo(np.float64).eps:
         raise ValueError(
@@ -202,7 +218,12 @@ def _whitened(Z):
 
 
 def _statistic(Z, beta):
-    """Return the BHEP statistic against N(0, I)."""
+    """Return the BHEP statistic of the rows of Z for the null hypothesis N(0, I).
+
+    Z has the shape (n_samples, n_components).  ``beta`` is the standard deviation of
+    the weight in the integral of ``bhep_test``.  The result is a float, 0 or above up
+    to rounding.
+    """
     n_samples, n_components = Z.shape
     squares = np.square(Z).sum(axis=1)
     wider = 1 + beta**2
@@ -215,7 +236,12 @@ def _statistic(Z, beta):
 
 
 def _sum_over_pairs(Z, squares, beta):
-    """Return the sum of ``exp(-beta^2 |z_i - z_j|^2 / 2)`` over all pairs of rows."""
+    """Return the sum of ``exp(-beta^2 |z_i - z_j|^2 / 2)`` over all i and j.
+
+    Z has the shape (n_samples, n_components), and ``squares`` holds the squared norm of
+    each of its rows.  It is computed in blocks, so that memory does not grow with the
+    square of ``n_samples``.
+    """
     n_rows = max(1, _ENTRIES_AT_ONCE // len(Z))  # a block of pairs at a time
     total = 0.0
     for start in range(0, len(Z), n_rows):
@@ -226,15 +252,21 @@ def _sum_over_pairs(Z, squares, beta):
 
 
 def _null_cumulants(n_samples, n_components, beta):
-    """Return mean, variance and third cumulant of the statistic under N(0, I).
+    """Return mean, variance and third cumulant of ``_statistic`` for rows from N(0, I).
 
-    The statistic is n times the mean over all pairs of rows of the kernel
-    ``exp(-beta^2 |z_i - z_j|^2 / 2)``, centred in both arguments.  Its cumulants are
-    sums of expected products of kernels, which are Gaussian integrals.
+    They determine the p-value of ``bhep_test``.  Mean and variance are exact, the third
+    cumulant is the limit for many rows.  The statistic is ``n_samples`` times the mean
+    over all i and j of the kernel ``exp(-beta^2 |z_i - z_j|^2 / 2)``, centred in both
+    arguments.  Its cumulants are sums of expected products of kernels, which are
+    Gaussian integrals.
     """
 
     def expected(*edges):
-        """Return the expected product of the kernel over the edges of a graph."""
+        """Return the expected product of the kernels of some pairs of rows.
+
+        Each edge is a pair (i, j) of row numbers from 0 to 3.  The rows are independent
+        and follow N(0, I); the kernels are not centred.
+        """
         laplacian = np.zeros((4, 4))
         for i, j in edges:
             laplacian[[i, j], [i, j]] += 1
@@ -252,7 +284,11 @@ def _null_cumulants(n_samples, n_components, beta):
 
 
 def _henze_zirkler_null(n_components, beta):
-    """Return the log-normal distribution with the moments of Henze and Zirkler."""
+    """Return the approximate null distribution of the Henze-Zirkler statistic.
+
+    It is the frozen log-normal distribution of scipy whose mean and variance Henze and
+    Zirkler give for this number of components and this ``beta``.
+    """
     d, b2 = n_components, beta**2
     a, w = 1 + 2 * b2, (1 + b2) * (1 + 3 * b2)
     pairs = d * (d + 2)

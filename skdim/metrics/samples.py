@@ -1,4 +1,7 @@
-"""Checks of samples and parameters, and the floor of a distance."""
+"""Checks of samples and parameters, and the floor of a distance.
+
+The floor is the mean distance of samples drawn from the target distribution itself.
+"""
 
 import inspect
 from numbers import Real
@@ -22,10 +25,10 @@ __all__ = [
 def sample_floor(
     distance, n_samples, n_components, output_distribution="normal", *, n_draws=5
 ):
-    """Mean value of a distance for samples drawn from the target distribution itself.
+    """Return the mean distance of samples drawn from the target distribution itself.
 
-    A distance estimated from few rows is above 0 even for a perfect sample.  Compare
-    the distance of your codes with this floor for the same number of rows.
+    A distance estimated from few rows is above 0 even for such a sample.  Compare the
+    distance of your codes with this floor for the same number of rows.
 
     Parameters
     ----------
@@ -38,23 +41,24 @@ def sample_floor(
         Shape of the samples, at least 1 each.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     n_draws : int, default=5
-        Number of samples to average over.  They are the same in every call.
+        Number of samples to average over.  The samples are the same in every call.
 
     Returns
     -------
     floor : float
-        In the units of ``distance``.  No method can be expected to go below.  For
-        ``norm_spread`` and ``effective_rank``, which are not distances, it is their
-        value for a perfect sample.
+        Mean of ``distance`` over the samples, in its units.  Codes cannot be expected
+        to have a smaller distance.  ``norm_spread`` and ``effective_rank`` are
+        not distances: for them the mean is a value to come close to, not a lower limit.
 
     Raises
     ------
     ValueError
-        If a size is not an integer above 0, the distribution is invalid, or
-        ``distance`` does not return a number.
+        If ``n_samples``, ``n_components`` or ``n_draws`` is not an integer above 0, the
+        distribution is invalid, or ``distance`` does not return a number.
 
     Examples
     --------
@@ -80,15 +84,16 @@ default="normal"
 
 
 def check_sample(Z, *, min_rows=1, name="Z"):
-    """Return Z as an array of finite rows in double precision.
+    """Check that Z is a table of finite numbers, and return it in double precision.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_columns)
+        The argument of a metric.
     min_rows : int, default=1
         Smallest number of rows that is accepted.
     name : str, default="Z"
-        Name of the argument, for messages.
+        Name of the argument in messages of errors.
 
     Returns
     -------
@@ -120,6 +125,7 @@ def check_sample(Z, *, min_rows=1, name="Z"):
 
 
 def _real_numbers(Z, name):
+    """Return Z as a float64 array of any shape, or raise a ValueError that names it."""
     options = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
     try:
         return check_array(Z, dtype=np.float64, ensure_all_finite=False, **options)
@@ -131,32 +137,37 @@ def _real_numbers(Z, name):
 
 
 def normal_sample(Z, output_distribution, *, min_rows=1):
-    """Return a checked sample, mapped from its target distribution to N(0, I).
+    """Check a sample and map it from its target distribution to N(0, I).
+
+    After this map metrics need only compare a sample with N(0, I).
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
+        The sample.
     output_distribution : str or scipy.stats distribution
-        Target distribution of every component.
+        Target distribution of every component; components are independent.
     min_rows : int, default=1
         Smallest number of rows that is accepted.
 
     Returns
     -------
     Z : ndarray of shape (n_samples, n_components)
-        Follows N(0, I) if the sample follows its target distribution.
+        In double precision.  It follows N(0, I) if the sample follows its target
+        distribution.
 
     Raises
     ------
     ValueError
-        If Z or the distribution is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or the
+        distribution is invalid.
     """
     target = Distribution(output_distribution)
     return target.to_normal(check_sample(Z, min_rows=min_rows))
 
 
 def check_count(name, value):
-    """Raise ValueError unless the value of a parameter is an integer above 0."""
+    """Raise ValueError unless ``value`` of parameter ``name`` is an integer above 0."""
     if not is_count(value):
         raise ValueError(
             f"The {name!r} parameter must be an integer above 0, but got {value!r}; "
@@ -165,7 +176,7 @@ def check_count(name, value):
 
 
 def check_positive(name, value):
-    """Raise ValueError unless the value of a parameter is a finite number above 0."""
+    """Raise ValueError unless ``value`` of ``name`` is a finite real number above 0."""
     is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
     if not (is_number and 0 < value < np.inf):
         raise ValueError(
@@ -175,7 +186,12 @@ def check_positive(name, value):
 
 
 def random_directions(n_components, n_projections, rng):
-    """Return random unit vectors as columns, (n_components, n_projections)."""
+    """Return unit vectors drawn uniformly from the sphere, to project samples on.
+
+    They are the columns of an array of shape (n_components, n_projections).  ``rng`` is
+    a ``numpy.random.RandomState``.  ValueError is raised if ``n_projections`` is not an
+    integer above 0.
+    """
     check_count("n_projections", n_projections)
     directions = rng.normal(size=(n_components, n_projections))
     return directions / np.linalg.norm(directions, axis=0)

@@ -1,4 +1,4 @@
-"""Scorers for model selection without labels."""
+"""Scorers for model selection without labels, and the information they measure."""
 
 from functools import lru_cache
 
@@ -22,17 +22,18 @@ __all__ = [
     "reference_information_score",
 ]
 
-# All pairs of rows are compared, so this bounds the time.  Its logarithm is the largest
-# information that can be reported.
+# Largest number of rows that ``reference_information`` uses.  It compares all pairs of
+# rows, so this bounds the time.  The result is at most the logarithm of this number.
 _MOST_ROWS = 4096
-_ENTRIES_AT_ONCE = 2**20  # 8 MiB
 
 
 def capacity_share_score(estimator, X, y=None):
     """Score an estimator by the share of its channel's capacity that the codes use.
 
-    It is the InfoNCE bound on the information, for every training objective, divided by
-    ``capacity_``.
+    The score is a lower bound on the mutual information between the code of a view of
+    a row and the noisy code of this row, divided by ``capacity_``.  Without views, the
+    code of the row itself is used instead of that of a view.  The bound is InfoNCE,
+    whatever ``objective`` the estimator was trained with.
 
     Use it to choose layer sizes, weight decay, views or epochs **at a fixed noise scale
     and number of components**.  It cannot choose these two: under wide noise any codes
@@ -44,19 +45,20 @@ def capacity_share_score(estimator, X, y=None):
     estimator : NoiseInjectedDIM or Pipeline that ends in one
         A fitted estimator.
     X : array-like
-        Held-out data, at least two rows.
+        Held-out rows or images, as ``estimator.transform`` takes them; at least two.
     y : None
         Ignored.
 
     Returns
     -------
     share : float
-        At most 1, which is perfect.  Higher is better.
+        At most 1, where the capacity is used completely; higher is better.  The bound
+        can be negative if the codes carry hardly any information.
 
     Raises
     ------
     ValueError
-        If the estimator has no noisy channel.
+        If the estimator is not one of skdim, or has no noisy channel.
 
     See Also
     --------
@@ -82,7 +84,7 @@ def capacity_share_score(estimator, X, y=None):
     while isinstance(estimator, Pipeline):
         X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         estimator = estimator[-1]
-    information = last._information(X, objective="infonce")
+    information = last._information(X, bound="infonce")
     return float(min(1.0, information / last.capacity_))
 
 
@@ -90,23 +92,24 @@ def match_score(estimator, X, y=None):
     """Score an estimator by how closely its codes match their target distribution.
 
     Codes are mapped from their target distribution to N(0, I).  The score is minus
-    their sliced 2-Wasserstein distance from N(0, I), divided by the distance of a
-    perfect sample of the same size (``sample_floor``).  It does not measure how much
-    information the codes keep, and few components match more easily than many.
+    their sliced 2-Wasserstein distance from N(0, I), divided by the mean distance of
+    samples of the same size drawn from N(0, I) (``sample_floor``).  It does not measure
+    how much information the codes keep, and few components match more easily than many.
 
     Parameters
     ----------
     estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
         A fitted estimator.
     X : array-like
-        Held-out data, at least two rows.
+        Held-out rows or images, as ``estimator.transform`` takes them; at least two.
     y : None
         Ignored.
 
     Returns
     -------
     match : float
-        Negative; higher is better.  Perfect samples have -1 on average.
+        At most 0; higher is better.  Samples drawn from the target distribution have
+        about -1 on average.
 
     Raises
     ------
@@ -137,9 +140,10 @@ def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
     - ``reference_information`` of the codes,
     - minus half of the capacity of the reference channel, so that a component improves
       the score only if it adds more than half of what an ideal one adds,
-    - minus a lower bound on the divergence of the codes from their target distribution:
-      ``n_components / 2 * (W**2 - floor**2)``, where W is the sliced 2-Wasserstein
-      distance and floor that of a perfect sample (Talagrand's inequality).
+    - minus a lower bound on the Kullback-Leibler divergence of the codes from their
+      target distribution: ``n_components / 2 * max(0, W**2 - floor**2)``, where W is
+      the sliced 2-Wasserstein distance of the codes and floor its mean for samples
+      drawn from the target distribution (Talagrand's inequality).
 
     Compare candidates on the same held-out rows or on splits of equal size.  The
     information is at most the logarithm of the number of rows, so more rows justify
@@ -150,11 +154,12 @@ def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
     estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
         A fitted estimator.
     X : array-like
-        Held-out data, at least two rows.
+        Held-out rows or images, as ``estimator.transform`` takes them; at least two.
     y : None
         Ignored.
     reference_noise : float, default=1.0
-        Standard deviation of the reference noise, relative to that of the codes.
+        Standard deviation of the reference noise, relative to that of codes that follow
+        N(0, I); above 0.
         Detail finer than the noise counts little, and larger values favour more
         components.  Set it with ``functools.partial``.
 
@@ -209,23 +214,29 @@ def reference_information(
     n_draws=5,
     random_state=0,
 ):
-    """Information about a sample that remains after normal noise is added to it.
+    """Return how much information about a sample remains after noise is added to it.
 
-    It is the InfoNCE bound with the density of the noise as critic: how well each noisy
-    row identifies the row it comes from.  The sample is first mapped from its target
-    distribution to the normal one.  It is then centred and, if its mean square is above
-    1, scaled down to 1, so that large codes gain nothing over the noise.
+    It is a lower bound on the mutual information between the rows and the same rows
+    plus independent normal noise: InfoNCE with the density of the noise as critic.  It
+    measures how well each noisy row identifies the row it comes from.  The noise is the
+    same for all samples, so that they can be compared.  The sample is first mapped from
+    its target distribution to the normal one.  Each component is then centred, and the
+    sample is divided by the root of the mean square of all entries if that is above 1,
+    so that large codes gain nothing over the noise.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
     reference_noise : float, default=1.0
-        Standard deviation of the noise; above 0.
+        Standard deviation of the noise, in the units of a sample that follows N(0, I);
+        above 0.
     n_draws : int, default=5
         Number of draws of the noise to average over.
     random_state : int, RandomState instance or None, default=0
@@ -240,7 +251,8 @@ default="normal"
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     References
     ----------
@@ -264,51 +276,39 @@ default="normal"
     Z = Z - Z.mean(axis=0)
     Z = Z / max(1.0, np.sqrt(np.mean(Z**2))) / reference_noise
     noises = (rng.normal(size=Z.shape) for _ in range(n_draws))
-    return float(np.mean([_infonce(Z, Z + noise) for noise in noises]))
-
-
-def _infonce(codes, noisy):
-    """Return the InfoNCE bound in nats, with the density of N(0, I) noise as critic.
-
-    Blocks of noisy codes are scored one after the other, so that memory does not grow
-    with the square of the number of rows.
-
-    Parameters
-    ----------
-    codes, noisy : ndarray of shape (n_samples, n_components)
-        Codes, and the same codes after the noise was added.
-    """
-    channel, infonce = _core.channels.NormalChannel(1.0), _core.bounds.infonce
-    from torch import from_numpy
-
-    sandbox = _core.runtime.sandbox
-
-    n_codes, total = len(codes), 0.0
-    n_rows = max(1, _ENTRIES_AT_ONCE // n_codes)
-    with sandbox(gradients=False):
-        codes = from_numpy(codes)
-        for start in range(0, n_codes, n_rows):
-            block = from_numpy(noisy[start : start + n_rows])
-            scores = channel.log_ratio(codes, block, 1.0, 0.0)
-            paired = scores.diagonal(-start)  # column i belongs to row start + i
-            total += len(block) * infonce(scores, paired).item()
-    return total / n_codes
+    infonce = _core.bounds.infonce_of_samples
+    channel = _core.channels.NormalChannel(1.0)
+    return float(
+        np.mean([infonce(channel.log_ratio, Z, Z + noise) for noise in noises])
+    )
 
 
 def _least_divergence(Z):
-    """Return a lower bound on the divergence of a sample from N(0, I), in nats."""
+    """Return a lower bound on the Kullback-Leibler divergence of a sample from N(0, I).
+
+    Z has the shape (n_samples, n_components), and the bound is in nats, 0 or above.  It
+    follows from the sliced 2-Wasserstein distance by Talagrand's inequality.
+    """
     square = sliced_wasserstein_distance(Z) ** 2 - _normal_floor(*Z.shape) ** 2
     return Z.shape[1] / 2 * max(0.0, square)
 
 
-@lru_cache  # a search asks many times for few shapes
+@lru_cache  # a search for parameters asks many times for few shapes
 def _normal_floor(n_samples, n_components):
-    """Return the sliced Wasserstein distance of a perfect sample of this shape."""
+    """Return the mean sliced 2-Wasserstein distance of samples drawn from N(0, I).
+
+    The distance is that from N(0, I); it is above 0 because samples are finite.
+    """
     return sample_floor(sliced_wasserstein_distance, n_samples, n_components)
 
 
 def _normal_codes(estimator, X):
-    """Return the codes of X, mapped from their target distribution to N(0, I)."""
+    """Return the codes of X, mapped from their target distribution to N(0, I).
+
+    ``estimator`` is a fitted estimator of skdim or a pipeline that ends in one.  X is
+    an input of its ``transform``, at least two rows.  The result has the shape
+    (n_samples, n_components).  ValueError is raised if the outputs are not codes.
+    """
     target = distribution_of(estimator)
     return normal_sample(estimator.transform(X), target, min_rows=2)
 
@@ -316,18 +316,24 @@ def _normal_codes(estimator, X):
 def distribution_of(estimator):
     """Return the target distribution of the codes of a fitted estimator.
 
+    Metrics take it as ``output_distribution``.
+
     Parameters
     ----------
     estimator : estimator of skdim or Pipeline that ends in one
+        A fitted estimator whose ``transform`` returns codes.
 
     Returns
     -------
     distribution : str or scipy.stats distribution
+        Its attribute ``output_distribution_``.
 
     Raises
     ------
     ValueError
         If the estimator is not one of these, or its outputs are not codes.
+    NotFittedError
+        If the estimator is not fitted.
     """
     target = last_step(estimator).output_distribution_
     if target is None:
@@ -340,9 +346,10 @@ def distribution_of(estimator):
 
 
 def last_step(estimator):
-    """Return the estimator of skdim itself, or the one that a pipeline ends in.
+    """Return the estimator of skdim that is passed, or that ends the passed pipeline.
 
-    Raises ValueError if there is none, and NotFittedError if it is not fitted.
+    Scorers read its fitted attributes.  Pipelines may be nested.  ValueError is raised
+    if the last step is no estimator of skdim, and NotFittedError if it is not fitted.
     """
     last = estimator
     while isinstance(last, Pipeline):

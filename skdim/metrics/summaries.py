@@ -9,33 +9,36 @@ __all__ = ["effective_rank", "norm_spread", "total_correlation"]
 
 
 def norm_spread(Z, output_distribution="normal"):
-    """Spread of the norms of rows, relative to that under N(0, I).
+    """Return the spread of the norms of rows, relative to the spread under N(0, I).
 
     It is the standard deviation of the norms, divided by that of the chi distribution
-    with ``n_components`` degrees of freedom, which norms of N(0, I) follow.  It is
-    above 1 if some rows are large and others small *in all components at once*, which
-    single columns and projections hardly show.  Any other target distribution is first
-    mapped to N(0, 1), component by component.
+    with ``n_components`` degrees of freedom, which the norm of a row from N(0, I)
+    follows.  It is above 1 if some rows are large and others small *in all components
+    at once*, which single columns and projections hardly show.  A sample for any other
+    target distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
 
     Returns
     -------
     spread : float
-        0 or above.  A perfect sample has 1, with a standard error of about
-        ``1 / sqrt(2 * n_samples)``.
+        0 or above.  A sample drawn from the target distribution has about 1, with a
+        standard error of about ``1 / sqrt(2 * n_samples)``.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     See Also
     --------
@@ -58,34 +61,36 @@ default="normal"
 
 
 def total_correlation(Z):
-    """Total correlation of the components, estimated with a Gaussian copula.
+    """Estimate the total correlation of components with a Gaussian copula.
 
-    Total correlation is the divergence of the joint distribution from independent
-    components.  Each column is replaced by the normal scores of its ranks; with their
-    correlation matrix R the estimate is ``-log(det(R)) / 2``.  Only ranks matter, so no
-    target distribution is needed.  For d independent components and n rows it is about
-    ``d * (d - 1) / (4 * n)``.
+    Total correlation measures dependence: it is the Kullback-Leibler divergence of the
+    joint distribution of the components from the product of their marginal
+    distributions.  Each column is replaced by the normal scores of its ranks.  With R
+    the correlation matrix of these scores the estimate is ``-log(det(R)) / 2``.  Only
+    ranks matter, so no target distribution is needed.  For d independent components and
+    n rows the estimate is about ``d * (d - 1) / (4 * n)``.
 
-    The estimate is exact if the copula is normal.  It can miss other dependence
+    With many rows, the estimate is exact if the copula is normal.  It can miss other dependence
     completely, such as components whose magnitudes rise together or whose signs
     multiply to 1.  ``bhep_test`` detects both, ``norm_spread`` the first.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; more rows than components.
+        The sample, such as the output of ``transform`` for held-out rows; more rows
+        than components.
 
     Returns
     -------
     total_correlation : float
         In nats, 0 or above.  It is infinite, or very large because of rounding, if
-        the normal scores of a component are linear in the others.  Constant components
-        are left out.
+        the normal scores of a component are linear in those of the others.  Constant
+        components are left out.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or has too few rows.
+        If Z is not an array of finite numbers of that shape, or has too few rows.
 
     References
     ----------
@@ -113,31 +118,35 @@ def total_correlation(Z):
 
 
 def effective_rank(Z, output_distribution="normal"):
-    """Effective rank of a sample: the number of directions in which it varies.
+    """Return the effective rank of a sample: the number of directions it varies in.
 
-    It is the exponential of the entropy of the singular values of the centred sample,
-    normalised to sum to 1.  Any other target distribution is first mapped to N(0, 1),
-    component by component.
+    The singular values of the centred sample are divided by their sum.  The effective
+    rank is the exponential of the entropy of these shares.  A low rank shows that
+    components of the codes repeat each other.  A sample for any other target
+    distribution is first mapped to N(0, 1), component by component.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as held-out codes; at least two rows.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        rows.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Target distribution of the components, which are independent: N(0, 1), U[0, 1],
-        or a continuous distribution of scipy.stats with its parameters frozen.
+        Target distribution.  The components are independent, and each follows N(0, 1)
+        ("normal"), U[0, 1] ("uniform"), or the given continuous distribution of
+        scipy.stats, whose parameters must be frozen.
 
     Returns
     -------
     rank : float
-        From 1 to ``n_components``, or 0 if all rows are equal.  A perfect sample is
-        slightly below ``n_components``.
+        From 1 to ``n_components``, or 0 if all rows are equal.  For a sample drawn from
+        the target distribution it is slightly below ``n_components``.
 
     Raises
     ------
     ValueError
-        If Z is not a finite array of that shape, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     References
     ----------

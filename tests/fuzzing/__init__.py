@@ -1,9 +1,9 @@
-"""Random data and parameters, and the one property that must hold of all of them.
+"""Random data and parameters, and the property that must hold for all of them.
 
-``outcome(case)`` fits one case: ``fit`` either refuses it, by an error of our own or of
-scikit-learn and before any training, or codes come out that are finite, of the right
-shape and type, and the same to the bit each time.  A case is a recipe: small, and its
-repr is code, so that what fails can be read, stored and run again.
+``outcome(case)`` fits one case.  Either ``fit`` refuses it, by an error of our own or
+of scikit-learn and before any training.  Or the codes are finite, of the right shape
+and type, and the same to the bit each time.  A case is a short recipe, and its repr is
+code, so that a failure can be read, stored and run again.
 """
 
 from .inputs import Data

@@ -1,4 +1,4 @@
-"""Random inputs: numbers, what is planted in them, then their type and layout; y."""
+"""Random inputs X, made in steps: numbers, planted oddities, type, layout.  And y."""
 
 import tempfile
 import warnings
@@ -145,13 +145,13 @@ OTHERS = ["object", "str", "words", "complex128", "datetime64[s]"]
 
 
 def as_type(x, dtype):
-    """Convert values; integers are spread over a part of their range."""
+    """Return x in this type; values are spread over some of the range of integers."""
     if dtype == "words":
         return np.where(x > 0, "yes", "no")
     if dtype not in INTEGERS or dtype == "bool":
         with np.errstate(all="ignore"):  # 1e30 is infinite in half precision
             return (x > 0 if dtype == "bool" else x).astype(dtype)
-    # What every double up to it converts to exactly: the range of int64 is not.
+    # Doubles up to 2**53 convert to integers exactly; the limits of int64 do not.
     most = min(np.iinfo(dtype).max, 2**53)
     least = max(np.iinfo(dtype).min, -(2**53))
     return np.clip(np.nan_to_num(40 * x), least, most).astype(dtype)
@@ -159,7 +159,7 @@ def as_type(x, dtype):
 
 @dataclass(frozen=True)
 class Data:
-    """How X is made; names are those of the tables above."""
+    """A recipe of X.  Names of layouts and plants are keys of the dicts above."""
 
     shape: tuple
     dtype: str = "float64"
@@ -190,7 +190,7 @@ class Data:
 
     @property
     def kind(self):
-        """One word for the counts."""
+        """Kind of the data, a label for counts of outcomes."""
         if len(self.shape) not in (2, 4):
             return "wrong number of dimensions"
         if len(self.shape) == 4:

@@ -1,6 +1,6 @@
-"""Parameters that are code: views, encoders and laws of a user's own.
+"""Parameters that are code: augmentations, encoders and distributions of a user's own.
 
-Functions stand at the level of the module, as pickle asks.
+Functions stand at the level of the module, so that pickle finds them.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from torch import nn
 
 __all__ = [
     "COUNT_CODES",
+    "DISTRIBUTION_CODES",
     "ENCODER_CODES",
-    "LAW_CODES",
     "REAL_CODES",
     "VIEW_CODES",
+    "WRONG_DISTRIBUTION_CODES",
     "WRONG_ENCODER_CODES",
-    "WRONG_LAW_CODES",
     "WRONG_VIEW_CODES",
     "Code",
     "built",
@@ -91,14 +91,14 @@ WRONG_ENCODER_CODES = [
     *("make_too_wide", "make_untrainable", "make_number", "module(3, 2)"),
     *("module(8, 3)", "nn.Linear(5, 2)", "nn.Linear(4, 4).double()"),
 ]
-LAW_CODES = [
+DISTRIBUTION_CODES = [
     *("stats.expon()", "stats.norm(5, 2)", "stats.gamma(2.0)", "stats.t(3)"),
     *("stats.cauchy()", "stats.beta(0.5, 0.5)", "stats.lognorm(1.0)", "stats.laplace"),
     *("stats.uniform(-1, 2)", "stats.norm(0, 1e-20)", "stats.pareto(2.0)"),
     *("stats.triang(0.5)", "stats.Uniform(a=1, b=2)", "stats.lognorm(20.0)"),
     *("stats.norm(1e6, 1e30)", "stats.pareto(0.1)"),
 ]
-WRONG_LAW_CODES = [
+WRONG_DISTRIBUTION_CODES = [
     *("stats.poisson(3)", "stats.expon(scale=-1)", "stats.norm([0, 1], [1, 1])"),
     *("stats.Normal(mu=1)", "stats.gamma", "stats.norm(1e30, 1)", "stats.norm"),
     *("stats.norm(np.nan, 1)", "stats.norm('a', 1)", "stats.multivariate_normal()"),
@@ -110,7 +110,7 @@ REAL_CODES = ["np.float32(0.5)", "np.int64(1)", "np.float16(0.25)"]
 
 @dataclass(frozen=True)
 class Code:
-    """A value that has no repr of its own, as the code that makes it."""
+    """The code that makes a value whose own repr is no code."""
 
     text: str
 
@@ -123,7 +123,7 @@ class Code:
 
 
 def built(value):
-    """Run the code in a value, also inside of lists."""
+    """Return the value with each ``Code``, also in lists, replaced by its result."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(built, value))
     return value.build() if isinstance(value, Code) else value

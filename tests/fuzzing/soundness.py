@@ -1,4 +1,4 @@
-"""The property that must hold of all cases."""
+"""The property that must hold for all cases: refused properly, or sound codes."""
 
 import faulthandler
 import io
@@ -29,9 +29,9 @@ OWN = [Path(package.__file__).parent for package in (skdim, sklearn)]
 
 
 def outcome(case):
-    """Fit the case and check all that must hold.
+    """Fit the case and assert that the property holds.
 
-    Returns "fitted", "diverged" or "refused: ..." with the kind of error.
+    Returns "fitted", "diverged" or "refused: NAME" with the name of the error's class.
     """
     X, y, dim = case.build()
     before = fingerprint(X)
@@ -67,7 +67,7 @@ def quiet():
 
 @contextmanager
 def counted_steps():
-    """Collect the steps of all optimizers."""
+    """Yield a list that gets an entry for each step of an optimizer."""
     steps = []
     hook = register_optimizer_step_pre_hook(lambda *_: steps.append(1))
     try:
@@ -84,13 +84,16 @@ def fingerprint(X):
 
 
 def check_refused(error, steps):
-    """Check that the error is meant for the user, and came before training."""
+    """Assert that our code or scikit-learn raised the error, and before training.
+
+    ``steps`` has an entry for each training step; a divergence may come after some.
+    """
     deepest = traceback.extract_tb(error.__traceback__)[-1]
     path = Path(deepest.filename)
     place = f"{path.name}:{deepest.lineno}: {type(error).__name__}: {error}"
     assert any(map(path.is_relative_to, OWN)), f"raw error at {place}"
     line = linecache.getline(deepest.filename, deepest.lineno)
-    # Errors of NumPy and torch from compiled code leave no frame of their own.
+    # NumPy and torch raise errors in compiled code, which leaves no frame.
     is_raised = line.lstrip().startswith("raise ") or path.is_relative_to(OWN[1])
     assert is_raised, f"raw error at {place}"
     assert str(error).strip(), f"no message at {place}"
@@ -104,7 +107,7 @@ def is_divergence(error):
 
 
 def check_unfitted(dim):
-    """Check that nothing is left of a fit that failed."""
+    """Assert that a fit that failed left no attributes."""
     left = vars(dim).keys() - dim.get_params().keys()
     assert not left, f"a failed fit left {sorted(left)}"
     try:
@@ -130,7 +133,7 @@ def check_fitted(dim, X, y, method):
 
 
 def far(X):
-    """Return rows of this type that are as far off as the type allows, and near."""
+    """Return rows with the largest and smallest values that the type of X allows."""
     array = np.asarray(X)
     is_plain = array.dtype.kind in "fiu" and array.dtype.itemsize <= 8
     if not is_plain or hasattr(X, "columns"):
@@ -140,7 +143,7 @@ def far(X):
 
 
 def check_codes(codes, dim, X):
-    """Check shape, type and values of what ``transform`` returned."""
+    """Assert that codes of X have the documented shape and type and are finite."""
     array = np.asarray(X)
     assert array.ndim in (2, 4), f"fitted {array.ndim} dimensions"
     assert is_finite(array), "fitted values that are not finite"
@@ -155,7 +158,7 @@ def is_finite(array):
 
 
 def n_outputs(dim, array):
-    """Return the documented number of columns."""
+    """Return the number of output columns, and assert that it is the documented one."""
     n_columns = len(dim.get_feature_names_out())
     if dim.output_layer == "code":
         assert n_columns == dim.n_components
@@ -167,16 +170,16 @@ def n_outputs(dim, array):
 
 
 def expected_dtype(X):
-    """Return the documented type: single for input that single precision holds."""
+    """Return the documented type of codes: single if single precision can hold X."""
     if hasattr(X, "dtypes") and any(map(is_extension_array_dtype, X.dtypes)):
-        return np.float64  # as scikit-learn takes them
+        return np.float64  # scikit-learn converts them to doubles
     dtype = np.asarray(X).dtype.newbyteorder("=")
     is_single = dtype in (np.float32, np.float16, np.uint8)
     return np.float32 if is_single else np.float64
 
 
 def failure_key(error):
-    """Return where a failure comes from; failures of one cause share it."""
+    """Return a label with the place of a failure, so that equal causes are counted."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if Path(f.filename).is_relative_to(OWN[0])]
     frame = (own or frames)[-1]

@@ -46,7 +46,7 @@ def test_uniform_noise_fills_its_box():
 
 
 @pytest.mark.parametrize("channel", [c(0.3) for c in CHANNELS.values()])
-def test_share_of_the_noise_in_what_is_received(channel):
+def test_share_of_the_noise_in_the_noisy_code(channel):
     u = channel.squash(torch.randn(200_000, 1, generator=generator()))
     noise = channel.noise(u, generator().manual_seed(1))
     share = (noise.var() / (u + noise).var()).item()
@@ -62,14 +62,14 @@ def test_noise_is_drawn_from_the_generator_given(channel):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(("slope", "excess"), [(1.0, 0.0), (0.6, 0.5)])
-def test_normal_ratio_is_that_of_the_densities(slope, excess):
+@pytest.mark.parametrize(("slope", "residual"), [(1.0, 0.0), (0.6, 0.5)])
+def test_normal_ratio_is_that_of_the_densities(slope, residual):
     channel = NormalChannel(0.4)
     u, y = torch.randn(2, 7, 3, generator=generator(), dtype=torch.float64)
-    scores = channel.log_ratio(u, y, slope, torch.full((3,), excess).double())
-    seen = torch.distributions.Normal(slope * u[:, None], math.sqrt(0.16 + excess))
-    received = torch.distributions.Normal(torch.zeros(3), math.sqrt(1.16))
-    expected = (seen.log_prob(y) - received.log_prob(y)).sum(-1)
+    scores = channel.log_ratio(u, y, slope, torch.full((3,), residual).double())
+    seen = torch.distributions.Normal(slope * u[:, None], math.sqrt(0.16 + residual))
+    noisy = torch.distributions.Normal(torch.zeros(3), math.sqrt(1.16))
+    expected = (seen.log_prob(y) - noisy.log_prob(y)).sum(-1)
     torch.testing.assert_close(
         scores, expected, check_dtype=False, rtol=1e-5, atol=1e-5
     )
@@ -79,7 +79,7 @@ def test_uniform_ratio_is_flat_inside_and_steep_outside():
     u = torch.zeros(1, 1, dtype=torch.float64)
     y = torch.tensor([[0.0], [0.05], [0.1], [0.13], [0.5]], dtype=torch.float64)
     channel = UniformChannel(0.1)
-    # The received code is a trapezoid in density: half as likely at 0 as at 0.1.
+    # The noisy code is a trapezoid in density: half as likely at 0 as at 0.1.
     trapezoid = torch.tensor([0.5, 0.75, 1, 1, 1]).log()
     box = (channel.log_ratio(u, y, 1.0, 0.0) + trapezoid)[0]
     inside, half, wall, outside, far = box + math.log(0.2 * math.gamma(9 / 8))
@@ -123,3 +123,14 @@ def test_squash_is_the_map_of_the_distribution(channel):
     expected = Distribution(channel.distribution).from_normal(z.double().numpy())
     for found, atol in ((channel.squash(z.double()), 1e-15), (channel.squash(z), 1e-6)):
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("channel", [c(0.0) for c in CHANNELS.values()])
+def test_sample_follows_the_distribution(channel):
+    draws = channel.sample(torch.empty(20_000, 1), generator())
+    moments = {"NormalChannel": (0, 1), "UniformChannel": (0.5, 12**-0.5)}
+    mean, deviation = moments[type(channel).__name__]
+    assert draws.mean().item() == pytest.approx(mean, abs=0.02)
+    assert draws.std().item() == pytest.approx(deviation, abs=0.02)
+    if deviation < 1:
+        assert 0 <= draws.min() and draws.max() <= 1
