@@ -1,5 +1,7 @@
 """Tables of the documents on features of tables and on the defaults."""
 
+import numpy as np
+
 from benchmarks._common import load
 from benchmarks._markdown import how, paragraphs, table
 from benchmarks.tables._summary import summary
@@ -15,6 +17,13 @@ GAINS = [
     "untrained layer",
     "NCA*",
     "LDA*",
+]
+# Where rows are near, figure, unit (100: points) and digits.
+NEAREST = [
+    ("view", "accuracy", 100, 2),
+    ("view", "match", 1, 3),
+    ("detector", "AUROC", 100, 2),
+    ("detector", "AP", 100, 2),
 ]
 USES = ["LR", "LDA", "GNB", "kNN", "LR, 10 %", "GNB, 10 %", "kNN, 10 %"]
 
@@ -70,4 +79,35 @@ def gains():
     return paragraphs(text, table(["representation", *USES], rows), below)
 
 
-TABLES = {"defaults": defaults, "features": features, "gains": gains}
+def nearest():
+    """Return a Markdown table: what L2 instead of L1 changes in view and detector."""
+    results = load("tables/nearest")
+    rows = [
+        [where, name, f"{mean:+.{digits}f}", f"{error:.{digits}f}", n]
+        for where, name, unit, digits in NEAREST
+        for mean, error, n in [difference(results["rows"], where, name, unit)]
+    ]
+    header = ["near rows of the", "figure", "L2 minus L1", "standard error", "tables"]
+    return paragraphs(table(header, rows), how(results, "means"))
+
+
+def difference(rows, where, name, unit):
+    """Return mean, standard error over tables, and number of tables, of L2 minus L1.
+
+    ``unit`` is what the differences are multiplied by.
+    """
+    values = {}
+    for row in rows:
+        if row["of"] == where:
+            sign = 1 if row["p"] == 2 else -1
+            values.setdefault(row["table"], []).append(2 * sign * row[name])
+    means = unit * np.array([np.mean(value) for value in values.values()])
+    return means.mean(), means.std(ddof=1) / len(means) ** 0.5, len(means)
+
+
+TABLES = {
+    "defaults": defaults,
+    "features": features,
+    "gains": gains,
+    "nearest": nearest,
+}
