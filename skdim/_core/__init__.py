@@ -17,7 +17,7 @@ _TRAINING = {"divergence", "streaming", "training"}  # modules that make optimiz
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import and return the module ``name`` of this package.
+    """Import the module ``name`` of this package and return it, for ``_core.name``.
 
     Python calls this on the first access only; the module is an attribute from then on.
 
@@ -52,7 +52,7 @@ def load_torch(for_training: bool = False) -> None:
     Raises
     ------
     KeyboardInterrupt
-        If Ctrl-C was pressed, after the import is complete.
+        If Ctrl-C was pressed during the import; raised when the import is complete.
     """
     with uninterrupted():
         import torch

@@ -1,4 +1,4 @@
-"""What a trained model is used for: codes, features and information of rows."""
+"""Use of a trained model: codes and features of rows, and mutual information."""
 
 from __future__ import annotations
 
@@ -34,23 +34,26 @@ def restored(
 ) -> Iterator[Model]:
     """Rebuild a trained model from its weights, for use inside a ``with`` block.
 
-    The block runs in ``runtime.sandbox`` and gets the model in evaluation mode.
+    The model is in evaluation mode.  The block runs in ``runtime.sandbox``, so that the
+    caller's torch settings have no effect.
 
     Parameters
     ----------
     spec : ModelSpec
+        Configuration with which the model was trained.
     weights : dict of str to ndarray
         Weights and buffers by name, as ``Model.weights`` returns them.
     rows : array-like
         Rows to predict for.  Only their data type is used: the model computes in double
         precision for float64, and otherwise in single precision.
     seed : int
-        Seeds torch's global generator in the block if the model runs the user's code.
+        Seed of torch's global generator in the block.  Only used if the model runs the
+        user's code, which is an encoder or an augmentation.
     device : torch.device
         Where the model computes.
     gradients : bool, default=False
-        True allows gradients in the block and makes the model compute in double
-        precision, for determinants of Jacobians.
+        True records gradients in the block and makes the model compute in double
+        precision, for determinants of Jacobians.  False records no gradients.
 
     Yields
     ------
@@ -69,9 +72,10 @@ def restored(
 def transform(
     model: Model, rows: Any, device: torch.device, to: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return the output of the network for all rows: codes, or a layer below them.
+    """Return the output of the network for all rows: codes, or the layer below them.
 
-    Codes follow N(0, I) as far as training succeeded.  They are not mapped to
+    The configuration of the network (``output_layer``) says which.  Codes follow
+    N(0, I) as far as training succeeded; they are not mapped to
     ``output_distribution`` here.
 
     Parameters
@@ -88,7 +92,8 @@ def transform(
     Returns
     -------
     outputs : Tensor of shape (n_rows, n_outputs)
-        In double precision for float64 rows, otherwise in single precision.
+        ``n_outputs`` is the number of components, or of units of the layer below.  In
+        double precision for float64 rows, otherwise in single precision.
     """
     shape = (len(rows), model.network.n_outputs)
     with torch.inference_mode(False):  # for callers that record gradients
@@ -101,7 +106,7 @@ def transform(
 def representation(
     model: Model, rows: Any, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return standardised rows and the features that the model learned, for detectors.
+    """Return standardised rows and learned features of them, for outlier detectors.
 
     Parameters
     ----------
@@ -115,10 +120,11 @@ def representation(
     Returns
     -------
     standardized : ndarray of shape (n_rows, n_inputs)
-        Flattened rows, standardised by column or channel; outliers are not bounded.
+        Flattened rows, standardised by column or channel, without the soft clipping of
+        ``InputLayer``.
     features : ndarray of shape (n_rows, n_features)
-        The layer below the code, flattened and not standardised.  If the encoder does
-        not have the parts of ``PARTS``, its output.
+        The layer below the code, flattened and not standardised.  For a user's encoder
+        without the parts "features", "hidden" and "code", its output instead.
     """
     network, parts = model.network, []
     for chunk in batches(len(rows), math.prod(rows.shape[1:])):
@@ -137,22 +143,23 @@ def mean_information(
     seed: int,
     max_batches: int | None = None,
 ) -> float:
-    """Return the information that a model reports for some rows, averaged over batches.
+    """Return the mutual information estimated for a data set, averaged over batches.
 
-    It is an estimate of the mutual information between codes and noisy codes or, for a
-    model without noise, of that between codes and features (``losses.information``).
-    Order of the rows, views and noise depend on ``seed`` alone, so that the result is
-    reproducible.
+    It is the information between codes of views and noisy codes or, for a model without
+    noise, between codes and features of the encoder (``losses.information``).  For
+    reports, and for early stopping on held-out rows.  Order of the rows, views and
+    noise depend on ``seed`` alone, so that the result is reproducible.
 
     Parameters
     ----------
     model : Model
         In evaluation mode.
     source : BatchSource
-        The rows.
+        The data set, from which batches of rows and views are drawn.
     batch_size : int
-        Number of rows in a batch; all rows if there are fewer.
+        Number of rows in a batch; a smaller data set is one batch.
     seed : int
+        Seed of the order of the rows, of views and of noise.
     max_batches : int or None, default=None
         Largest number of batches to average over; None uses all rows.
 

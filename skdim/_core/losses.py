@@ -21,12 +21,21 @@ RADIAL_SHARE = 1 / 16  # weight of KL_radial, as a multiple of sliced_weight
 class Objective(NamedTuple):
     """The objective of one training batch and what is logged about it.
 
-    All are tensors of shape (), in nats.
+    Attributes
+    ----------
+    value : Tensor of shape ()
+        J of ``objective``, which training maximises, in nats; with gradient.
+    information : Tensor of shape ()
+        Estimated mutual information of codes of views and noisy codes, or without noise
+        of codes and features, in nats; without gradient.
+    sliced_kl : Tensor of shape ()
+        Kullback-Leibler divergence of slices of the codes from N(0, 1), averaged over
+        slices, in nats; without gradient.
     """
 
-    value: Tensor  # the objective, with gradient
-    information: Tensor  # estimated mutual information, without gradient
-    sliced_kl: Tensor  # mean divergence of slices from N(0, 1), without gradient
+    value: Tensor
+    information: Tensor
+    sliced_kl: Tensor
 
 
 def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Objective:
@@ -38,9 +47,9 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
             - lambda (KL_sliced + KL_radial / 16)
             + alpha I_global + beta I_local - gamma CE_prior
 
-    where ``f(x)`` is the code of a row or of a view of it, ``f(x')`` that of another
-    view or of another row of the class (without pairs, the same code), and ``z`` the
-    noise.  The first two lines are ``NoiseInjectedDIM`` (Butakov et al.,
+    where ``f(x)`` is the code of a row or of a view of it, ``f(x')`` the code of
+    another view or of another row of the class (without pairs, the same code), and
+    ``z`` the noise.  The first two lines are ``NoiseInjectedDIM`` (Butakov et al.,
     arXiv:2410.06993), the third is ``DeepInfoMax`` (Hjelm et al., arXiv:1808.06670).
     Terms of weight 0 are left out.  KL_sliced is measured in any case, because
     ``match_curve_`` records it.
@@ -61,8 +70,8 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
                                       features of the encoder
     I_local      beta, local_weight   the same with the features at one position,
                                       averaged over positions
-    CE_prior     gamma, prior_weight  cross-entropy of codes passing for draws of the
-                                      prior (``adversary``)
+    CE_prior     gamma, prior_weight  adversarial loss, small if a discriminator takes
+                                      codes for draws of the prior (``adversary``)
     ============ ==================== ===============================================
 
     Parameters
@@ -72,7 +81,7 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
     encoded : Encoded
         Codes and features of the batch.
     generator : torch.Generator
-        Draws slices, noise and positions.
+        Draws directions of slices, noise, and the positions of I_local.
 
     Returns
     -------
@@ -99,12 +108,12 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
 
 
 def information(model: Model, encoded: Encoded, generator: torch.Generator) -> Tensor:
-    """Return the mutual information that is reported for a batch outside training.
+    """Return the estimated mutual information of a batch, for reports.
 
-    It is used for held-out rows during training and for the figures reported after it.
-    It estimates the information of codes of views and noisy codes.  For a model without
-    that term, it is the mean of the estimates of I_global and I_local (see
-    ``objective``), by their weights in the objective.
+    It is reported for held-out rows during training, and for training rows at the end.
+    The estimate is that of the information between codes of views and noisy codes of
+    their rows.  For a model without noise, it is the mean of the estimates of I_global
+    and I_local, between codes and features, by their weights in ``objective``.
 
     Parameters
     ----------
@@ -113,7 +122,7 @@ def information(model: Model, encoded: Encoded, generator: torch.Generator) -> T
     encoded : Encoded
         Codes and features of the batch.
     generator : torch.Generator
-        Draws noise and positions.
+        Draws noise, and the positions of I_local.
 
     Returns
     -------
@@ -132,25 +141,28 @@ def information(model: Model, encoded: Encoded, generator: torch.Generator) -> T
 def channel_information(
     model: Model, encoded: Encoded, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(1 - w) I_bound + w I_BA`` of ``objective``, and what to report of it.
+    """Return ``(1 - w) I_bound + w I_BA`` of ``objective``, and an estimate to report.
+
+    Both concern the mutual information of the codes of views and the noisy codes of
+    their rows.  ``w`` is ``agreement_weight``.
 
     Parameters
     ----------
     model : Model
-        In training or evaluation mode.
+        With a channel critic.  In training mode the noise is drawn
+        ``spec.n_noise_draws`` times for each view, in evaluation mode once.
     encoded : Encoded
         Codes of the batch.
     generator : torch.Generator
-        Draws the noise: ``spec.n_noise_draws`` times for each view in training, else
-        once.
+        Draws the noise.
 
     Returns
     -------
     value : Tensor of shape ()
         The two terms, with gradient, in nats; mean over views and draws of the noise.
     estimate : Tensor of shape ()
-        Estimated mutual information of the codes of views and the noisy codes of their
-        rows, without gradient, in nats; mean over views and draws.
+        Estimated mutual information, without gradient, in nats; mean over views and
+        draws of the noise.
     """
     spec, channel, critic = model.spec, model.channel, model.critics["channel"]
     bound, w = BOUNDS[spec.bound], spec.agreement_weight
@@ -174,25 +186,27 @@ def channel_information(
 def feature_information(
     model: Model, name: str, encoded: Encoded, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return I_global or I_local of ``objective``, and what to report of it.
+    """Return I_global or I_local of ``objective``, and an estimate to report.
+
+    Both concern the mutual information of codes and features of the encoder.
 
     Parameters
     ----------
     model : Model
         In training or evaluation mode.
     name : {"global", "local"}
-        Which of the two.
+        "global" for all features at once, "local" for features at single positions.
     encoded : Encoded
         Codes and features of the batch.
     generator : torch.Generator
-        Draws positions.
+        Draws the positions of I_local; not used for I_global.
 
     Returns
     -------
     value : Tensor of shape ()
-        The term without its weight, with gradient; in nats.
+        The term without its weight, with gradient, in nats; mean over views.
     estimate : Tensor of shape ()
-        Estimated mutual information of codes and features, without gradient, in nats.
+        Estimated mutual information, without gradient, in nats; mean over views.
     """
     bound, codes = BOUNDS[model.spec.bound], model.channel.squash(encoded.codes)
     values, estimates = [], []
@@ -207,12 +221,13 @@ def feature_information(
 def _sliced_kl(model: Model, encoded: Encoded, generator: torch.Generator) -> Tensor:
     """Return KL_sliced of ``objective``, a tensor of shape (), in nats.
 
-    If its weight is 0, it is only logged: it then has no gradient and takes fewer
-    slices.
+    With the weight 0 the divergence is only logged: it then has no gradient and is the
+    mean over fewer slices.
 
     Parameters
     ----------
     model : Model
+        Its ``spec.sliced_weight`` is the weight.
     encoded : Encoded
         Its ``normalized`` codes are compared with N(0, I).
     generator : torch.Generator
@@ -226,6 +241,6 @@ def _sliced_kl(model: Model, encoded: Encoded, generator: torch.Generator) -> Te
 
 
 def _weighted_mean(values: list[tuple[float, Tensor]]) -> Tensor:
-    """Return the mean of the tensors in pairs of (weight, tensor), by their weights."""
+    """Return the weighted mean of tensors; ``values`` holds pairs (weight, tensor)."""
     total = sum(weight for weight, _ in values)
     return sum(weight / total * value for weight, value in values)

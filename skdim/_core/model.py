@@ -23,38 +23,50 @@ class Encoded(NamedTuple):
     """Codes and features of a batch, from which the objective is computed.
 
     Codes have mean 0 and variance 1, unless the network does not normalise them.
+
+    Attributes
+    ----------
+    codes : Tensor of shape (n_rows, n_components)
+        Codes of the rows, to which noise is added.
+    views : list of Tensor of shape (n_rows, n_components)
+        Codes of each view; without views, ``[codes]``.
+    normalized : Tensor of shape (n_codes, n_components)
+        All codes that the objective compares with N(0, I): ``codes``, followed by the
+        codes of the views if rows and views are both augmented.
+    features : tuple of Tensor of shape (n_rows, n_channels, ...)
+        Features of each view, or without views those of the rows.  Empty if the
+        objective does not use features.
     """
 
-    # Codes of the rows, to which noise is added; of shape (n_rows, n_components).
     codes: Tensor
-    # Codes of each view, of the same shape; without views, ``[codes]``.
     views: list[Tensor]
-    # All codes that the objective holds to the target distribution, in one tensor:
-    # ``codes``, and ``views`` if both are augmented.
     normalized: Tensor
-    # Features of each view, or without views of the rows; each of shape (n_rows,
-    # n_channels, ...).  Empty if the objective does not use them.
     features: tuple[Tensor, ...]
 
 
 class Model(nn.Module):
     """All that is trained: network, critics and, for a prior, the discriminator.
 
-    ``losses.objective`` is what the network and the critics are trained to maximise.
+    The network and the critics are trained to maximise ``losses.objective``.  There is
+    no ``forward``: ``encode`` returns the codes of a batch, and ``network`` those of
+    rows.
 
     Parameters
     ----------
     spec : ModelSpec
+        Configuration of the model.
     generator : torch.Generator or None
-        Draws the weights; None leaves them unset, to be loaded.
+        Draws the network weights; None leaves them unset, to be loaded.
 
     Attributes
     ----------
     channel : Channel
         Noise and target distribution of the codes.
     network : Network
+        Maps rows to codes.
     critics : nn.ModuleDict
-        For the terms that exist: "channel", "global", "local".
+        For the terms of the objective that exist.  "channel" scores codes with noisy
+        codes, "global" and "local" score features with codes.
     discriminator : Discriminator or None
         None if the prior has no weight.
     feature_weights : dict of str to float
@@ -82,10 +94,10 @@ class Model(nn.Module):
             self.discriminator = Discriminator(spec.network.n_components, generator)
 
     def _code_critic(self, generator: torch.Generator | None) -> Critic:
-        """Return the critic that scores codes with noisy codes.
+        """Return the critic that scores codes with noisy codes, as ``spec`` names it.
 
-        ``spec.critic`` names it.  ``generator`` draws its weights; None leaves them
-        unset, to be loaded.
+        ``generator`` draws the weights of the critic; None leaves them unset, to be
+        loaded.
         """
         name, n_components = self.spec.critic, self.spec.network.n_components
         if name == "channel":
@@ -99,6 +111,15 @@ class Model(nn.Module):
         In training, rows and views are normalised together, by moments of both if both
         are augmented, and otherwise by the moments of the rows.  In evaluation, stored
         moments are used.
+
+        Parameters
+        ----------
+        batch : Batch
+            Scaled inputs of rows, and of views of them.
+
+        Returns
+        -------
+        encoded : Encoded
         """
         n_rows = len(batch.rows)
         alike = not batch.views or self.spec.pairs.sides == "both"
@@ -119,19 +140,21 @@ class Model(nn.Module):
         )
 
     def code_pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the codes of all views and, row by row, the codes they belong to.
+        """Return codes of views, and the code of the row that each of them belongs to.
 
-        They are for the regression of codes on codes of views.  Codes are mapped to the
-        target distribution.
+        For the regression of codes on codes of views.  Both are mapped from N(0, I) to
+        the target distribution.
 
         Parameters
         ----------
         batch : Batch
-            Without views, codes are returned twice.
+            Without views, the codes of the rows are returned twice.
 
         Returns
         -------
         views, codes : Tensor of shape (n_views * n_rows, n_components)
+            Row i of ``codes`` is the code of the row that row i of ``views`` belongs
+            to.
         """
         encoded, squash = self.encode(batch), self.channel.squash
         views = squash(torch.cat(encoded.views))
@@ -140,14 +163,20 @@ class Model(nn.Module):
     def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
         """Return the parameters of network and critics, as groups for an optimiser.
 
-        The discriminator has an optimiser of its own.  Critics have no weight decay,
-        and their learning rate is ``learning_rate`` times their
-        ``learning_rate_factor``.
+        The discriminator is not included; it has a separate optimiser.  Critics have no
+        weight decay.  The learning rate of a critic is ``learning_rate`` times the
+        ``learning_rate_factor`` of this critic.
 
         Parameters
         ----------
         learning_rate : float
-            That of the network.
+            Learning rate of the network.
+
+        Returns
+        -------
+        groups : list of dict
+            As ``torch.optim`` takes them: the network's group, which has the default
+            options of the optimiser, then one for each critic with parameters.
         """
         groups = [{"params": list(self.network.parameters())}]
         for critic in self.critics.values():
@@ -157,7 +186,7 @@ class Model(nn.Module):
         return groups
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return copies of all weights and buffers as arrays, by name.
+        """Return copies of all weights and buffers as arrays, by name, for storage.
 
         Arrays are contiguous, as a pickle returns them: sums in another layout in
         memory round differently.

@@ -31,22 +31,24 @@ def nearest_rows(
     seed: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the indices of the rows nearest to each row, among those of its class.
+    """Return, for each row, the indices of the nearest other rows of the same class.
 
-    Augmentations use them as near rows, and supervised pairs as partners.  Nearest is
-    by the sum of absolute differences of scaled inputs, which depends less on a few
-    columns that are far off than the sum of squares does.
+    Augmentations such as "neighbors" copy values of one of these rows into the row, and
+    supervised pairs take one of these rows as its partner.  The distance is the sum of
+    absolute differences of scaled inputs.  A few columns that are far off change it
+    less than they change the sum of squares.
 
     Parameters
     ----------
     rows : array-like of shape (n_rows, ...)
+        The data set.
     scale : callable
-        Takes a tensor of rows and returns scaled inputs.
+        Takes a tensor of rows and returns scaled inputs of the same shape.
     n_neighbors : int
-        Number of rows to return for each row.
+        Number of indices to return for each row.
     labels : ndarray of shape (n_rows,) or None
         Classes.  Rows of class -1, whose class is unknown, may have neighbours of any
-        class, and None means that all rows are of one class.
+        class.  None means that all rows are of one class.
     seed : int
         Chooses the rows among which neighbours are looked for in large data.
     device : torch.device
@@ -55,8 +57,8 @@ def nearest_rows(
     Returns
     -------
     indices : ndarray of shape (n_rows, max(1, min(n_neighbors, n_rows - 1)))
-        If there are fewer other rows of the class, some of them are repeated.  A row
-        without any has its own index.
+        Nearest first.  If the class has fewer other rows, some of them are repeated.  A
+        row that is alone in its class has its own index.
     """
     n_neighbors = min(n_neighbors, max(1, len(rows) - 1))
     near = np.empty((len(rows), n_neighbors), dtype=np.int64)
@@ -81,9 +83,10 @@ def nearest_rows(
 def _search(queries: Tensor, reference: Tensor, n: int) -> np.ndarray:
     """Return the indices of the ``n`` rows of ``reference`` nearest to each query.
 
-    ``queries`` has the shape (n_queries, n_features), and ``reference`` the shape
-    (n_reference, n_features), of scaled inputs.  The result has the shape (n_queries,
-    n); indices are repeated in turn if ``reference`` has fewer rows.
+    ``queries`` of shape (n_queries, n_features) and ``reference`` of shape
+    (n_reference, n_features) are scaled inputs.  The result has the shape (n_queries,
+    n), nearest first.  If ``reference`` has fewer than ``n`` rows, the indices start
+    again from the nearest.
     """
     distances = torch.cdist(queries, reference, p=1)
     n_found = min(n, len(reference))
@@ -92,20 +95,21 @@ def _search(queries: Tensor, reference: Tensor, n: int) -> np.ndarray:
 
 
 def _without_self(found: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return the nearest rows of each row without the row itself.
+    """Remove each row from the nearest rows that a search has found for it.
 
     Parameters
     ----------
     found : ndarray of shape (n_rows, n_found)
         Indices of nearest rows, nearest first.
     own : ndarray of shape (n_rows,)
-        Index of each row.
+        Index of the row that was searched for.
 
     Returns
     -------
     kept : ndarray of shape (n_rows, n_found - 1)
-        Where the row itself was not found, the last index is dropped.  Where it was
-        found more than once, the nearest other row takes its place.
+        Where the row itself was not found, the farthest index is dropped.  Where the
+        row was found more than once, the nearest other row takes the place of the
+        repetitions.
     """
     is_self = found == own[:, None]
     order = np.argsort(is_self, axis=1, kind="stable")

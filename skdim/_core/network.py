@@ -24,13 +24,16 @@ _FAR = 1e9  # in standard deviations; its square is a number in single precision
 
 
 class InputLayer(Standardizer):
-    """First layer of the network: standardise inputs, and bound outliers of tables.
+    """First layer of the network: standardise inputs, and clip outliers of tables.
 
     Columns of a table, or channels of images, are brought to mean 0 and variance 1 over
-    the training rows, unless ``fit`` is given another scaling.  Constant ones become
-    zeros.  Columns of a table then pass through ``z / sqrt(1 + (z / 3)^2)``, which
-    leaves the bulk alone and bounds outliers by 3 (Holzmueller et al., arXiv
-    2407.04491).
+    the training rows, unless ``fit`` is given another scaling.  Constant columns and
+    channels become 0.  Columns of a table then pass through
+    ``z / sqrt(1 + (z / 3)^2)``, a soft clipping to (-3, 3) that hardly changes small
+    values (Holzmueller et al., arXiv:2407.04491).
+
+    ``forward(rows)`` takes rows of shape (n_rows, *input_shape) and returns scaled
+    inputs of the same shape.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ class InputLayer(Standardizer):
     def fit(
         self, rows: Any, scaling: tuple[np.ndarray, np.ndarray] | None = None
     ) -> None:
-        """Set mean and scale, from all rows in double precision or as given.
+        """Set the mean and the scale of each column or channel.
 
         Parameters
         ----------
@@ -55,7 +58,8 @@ class InputLayer(Standardizer):
             Training rows.
         scaling : tuple of (mean, scale) or None, default=None
             Two arrays of one number for each column or channel; a scale of 0 turns a
-            column into zeros.  None computes mean and standard deviation from ``rows``.
+            column into zeros.  None computes mean and standard deviation from all
+            ``rows``, in double precision.
         """
         if scaling is None:
             mean, deviation, varies = self._moments(rows)
@@ -71,8 +75,10 @@ class InputLayer(Standardizer):
     def _moments(self, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and standard deviation of each column or channel of ``rows``.
 
-        The third tensor is True where the standard deviation is more than a rounding
-        error, else False.  All three have the shape of ``self.mean``.
+        ``rows`` has the shape (n_rows, *input_shape).  Standard deviations are those of
+        sums divided by the number of values.  The third tensor is True where the
+        standard deviation is more than a rounding error, else False.  All three have
+        the shape of ``self.mean``.
         """
         axes = (0, 2, 3) if self.is_image else (0,)
         count = math.prod(rows.shape) / self.mean.numel()
@@ -101,7 +107,7 @@ class InputLayer(Standardizer):
         return z.mul_((z / _OUTLIER_BOUND).square_().add_(1).rsqrt_())
 
     def standardized(self, rows: Tensor) -> Tensor:
-        """Return rows standardised but not bounded, for outlier detectors.
+        """Return rows standardised without soft clipping, for outlier detectors.
 
         Channels of images that were constant in training keep the scale 1 instead of
         becoming 0, because a row may show something there.
@@ -120,9 +126,10 @@ class InputLayer(Standardizer):
         return self._scaled(rows, scale)
 
     def _scaled(self, rows: Tensor, inverse_scale: Tensor) -> Tensor:
-        """Return ``(rows - mean) * inverse_scale``, clipped to [-1e9, 1e9].
+        """Return ``(rows - self.mean) * inverse_scale``, clipped to [-1e9, 1e9].
 
-        ``mean`` is the layer's.  Squares of the result are finite in single precision.
+        ``rows`` and the result have the shape (n_rows, *input_shape).  Clipping keeps
+        squares of the result finite in single precision.
         """
         z = rows - self.mean
         largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN
@@ -132,12 +139,16 @@ class InputLayer(Standardizer):
 class Network(nn.Module):
     """The network: from rows to codes, or to a layer below them.
 
-    Codes are normalised by the moments of the batch in training, and in evaluation by
-    moments that ``calibration`` has set from all training rows.
+    ``forward(rows)`` takes rows of shape (n_rows, *input_shape) before scaling.  It
+    returns a tensor of shape (n_rows, n_outputs): codes, or the standardised layer
+    below the code if ``spec.output_layer`` names one.  Codes are normalised by the
+    moments of the batch in training, and in evaluation by moments that
+    ``calibration.calibrate`` has set from all training rows.
 
     Parameters
     ----------
     spec : NetworkSpec
+        Configuration of the network.
     encoder : nn.Module
         Takes scaled inputs and returns codes that are not normalised, of shape (n_rows,
         n_components).
@@ -145,10 +156,13 @@ class Network(nn.Module):
     Attributes
     ----------
     input : InputLayer
+        Scales the rows.
     encoder : nn.Module
     normalizer : Normalizer or Unnormalized
+        Maps the output of the encoder to codes.
     norm_shrinker : NormShrinker or None
-        Pulls in norms of codes, in evaluation only; None leaves them as they are.
+        Reduces the spread of the norms of codes, in evaluation only; None leaves norms
+        as they are.
     standardizer : Standardizer or None
         Standardises the layer below the code if that is the output, else None.
     """
@@ -173,13 +187,16 @@ class Network(nn.Module):
 
     @property
     def n_outputs(self) -> int:
-        """Number of columns that ``forward`` returns."""
+        """Number of columns that ``forward`` returns.
+
+        It is the number of components, or of units of the layer below the code.
+        """
         return len((self.standardizer or self.normalizer).mean)
 
     def to_dtype(self, dtype: torch.dtype) -> None:
-        """Make the network compute in this data type.
+        """Make the network compute in the data type ``dtype``.
 
-        A user's encoder keeps the types of its weights.
+        Only a user's encoder keeps the data types of its weights.
         """
         for name, part in self.named_children():
             if not (self.is_own_encoder and name == "encoder"):
@@ -222,9 +239,11 @@ class Network(nn.Module):
         Returns
         -------
         features : Tensor of shape (n_rows, n_channels, ...)
-            Output of the encoder's part "features", in an image with positions.  If the
-            encoder has no named parts, the inputs, flattened.
+            Output of the encoder's part "features"; convolutions add axes of positions.
+            For a user's encoder without the parts "features", "hidden" and "code", the
+            flattened inputs.
         outputs : Tensor of shape (n_rows, n_components)
+            Output of the encoder.
         """
         if not self.has_parts:
             return inputs.flatten(1).to(self._dtype), self.encode(inputs)
@@ -233,13 +252,18 @@ class Network(nn.Module):
         return features.to(self._dtype), outputs.to(self._dtype)
 
     def feature_shape(self) -> tuple[int, ...]:
-        """Return the shape of one row's features: channels, then positions if any."""
+        """Return the shape of one row's features, for critics that take features.
+
+        It is (n_channels,), followed by the numbers of positions along each axis if the
+        features have positions.
+        """
         return tuple(self._tried(self.features_and_output)[0].shape[1:])
 
     def layer_below_code(self, inputs: Tensor) -> Tensor:
-        """Return the layer below the code, flattened.
+        """Return the output of the layer below the code, flattened.
 
-        The encoder must have the named parts of ``PARTS``.
+        The encoder must have the parts "features", "hidden" and "code", called one
+        after the other.
 
         Parameters
         ----------
@@ -249,7 +273,8 @@ class Network(nn.Module):
         Returns
         -------
         layer : Tensor of shape (n_rows, n_units)
-            "features" if the network was built for this output, otherwise "hidden".
+            Output of the part "features" if this is ``output_layer``, otherwise that of
+            the part "hidden".
         """
         layer = self.encoder.features(self._cast(inputs))
         if self.output_layer != "features":
@@ -267,7 +292,8 @@ class Network(nn.Module):
         Returns
         -------
         features : Tensor of shape (n_rows, n_units)
-            The layer below the code, or the encoder's output if it has no named parts.
+            The layer below the code, flattened.  For a user's encoder without the parts
+            "features", "hidden" and "code", its output.
         """
         inputs = self.input(rows)
         if self.has_parts:
@@ -279,16 +305,20 @@ class Network(nn.Module):
         return self.normalizer.mean.dtype
 
     def _cast(self, inputs: Tensor) -> Tensor:
-        """Return inputs in the encoder's data type; a user's encoder gets float32."""
+        """Return ``inputs`` in the data type that the encoder takes.
+
+        It is float32 for a user's encoder, otherwise the network's data type.
+        """
         return inputs.to(torch.float32 if self.is_own_encoder else self._dtype)
 
     def _layer_width(self) -> int:
-        """Return the width of the layer below the code.
+        """Return the number of units of the layer below the code, once flattened.
 
         Raises
         ------
         ValueError
-            If the encoder has no named parts, so that there is no such layer.
+            If the encoder does not have the parts "features", "hidden" and "code", so
+            that this layer is not known.
         """
         if not self.has_parts:
             raise ValueError(
@@ -302,12 +332,13 @@ class Network(nn.Module):
     def _tried(self, function: Callable[[Tensor], Any]) -> Any:
         """Return ``function(inputs)`` for two rows of zeros, to learn shapes of layers.
 
-        The encoder must be on the CPU, and is in evaluation mode during the call.
+        ``inputs`` has the shape (2, *input_shape).  The encoder must be on the CPU, and
+        is in evaluation mode during the call.
 
         Raises
         ------
         ValueError
-            If the encoder fails.
+            If the encoder raises RuntimeError.
         """
         inputs = torch.zeros(2, *self.input_shape, dtype=self._dtype, device="cpu")
         modes = [(module, module.training) for module in self.encoder.modules()]
@@ -323,21 +354,23 @@ class Network(nn.Module):
     def code(self, inputs: Tensor) -> Tensor:
         """Return normalised codes of scaled inputs.
 
-        Inputs have the shape (n_rows, *input_shape), codes (n_rows, n_components).
+        ``inputs`` has the shape (n_rows, *input_shape), the result the shape (n_rows,
+        n_components).
         """
         return self.normalized(self.encode(inputs))
 
     def normalized(self, h: Tensor, n_measured: int | None = None) -> Tensor:
-        """Return normalised codes for the encoder's output ``h``.
+        """Return codes for the encoder's output ``h``.
 
-        They have mean 0 and variance 1, unless the network does not normalise.
+        Codes have mean 0 and variance 1, unless the network does not normalise.
 
         Parameters
         ----------
         h : Tensor of shape (n_rows, n_components)
+            Output of the encoder.
         n_measured : int or None, default=None
-            In training, moments are those of the first ``n_measured`` rows; None takes
-            all.
+            In training, codes are normalised by the moments of the first ``n_measured``
+            rows of ``h``; None takes all rows.  Not used in evaluation.
 
         Returns
         -------
@@ -356,9 +389,10 @@ class Network(nn.Module):
 
 
 def encoder_failure(inputs: Tensor, error: Exception) -> ValueError:
-    """Return, without raising it, a ValueError which says that the encoder failed.
+    """Return a ValueError which says that the encoder failed, for the caller to raise.
 
-    ``inputs`` are what it failed on, and ``error`` is what it raised, for the message.
+    ``inputs`` is the tensor that the encoder was called on, and ``error`` the exception
+    that it raised; the message names the shape and the exception.
     """
     return ValueError(
         f"The encoder failed on inputs of shape {tuple(inputs.shape)}: {error}"
@@ -368,18 +402,24 @@ def encoder_failure(inputs: Tensor, error: Exception) -> ValueError:
 def build_network(
     spec: NetworkSpec, generator: torch.Generator | None = None
 ) -> Network:
-    """Return a new network.
+    """Return a new network with the encoder that its configuration names.
 
     Parameters
     ----------
     spec : NetworkSpec
+        Configuration of the network.
     generator : torch.Generator or None, default=None
         Draws the weights of a built-in encoder; None leaves them unset, to be loaded.
+
+    Returns
+    -------
+    network : Network
 
     Raises
     ------
     ValueError
-        If a user's encoder cannot be built, or does not have the layer to be returned.
+        If a user's encoder cannot be built, or does not have the layer that the network
+        is to return.
     """
     return Network(spec, _build_encoder(spec, generator))
 
@@ -387,7 +427,18 @@ def build_network(
 def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.Module:
     """Return the encoder: built-in, a copy of the user's module, or made by a callable.
 
-    ``generator`` draws the weights of a built-in encoder; None leaves them unset.
+    Parameters
+    ----------
+    spec : NetworkSpec
+        Its ``encoder`` is the name, the module or the callable.
+    generator : torch.Generator or None
+        Draws the weights of a built-in encoder; None leaves them unset, to be loaded.
+
+    Raises
+    ------
+    ValueError
+        If the callable does not take ``(input_shape, n_components)``, or does not
+        return a module.
     """
     if not spec.is_own_encoder:
         build = ENCODERS[spec.encoder]

@@ -34,18 +34,19 @@ _SMALLEST_VARIANCE = 1e-3  # smaller variances are scaled as if they were this o
 class Normalizer(nn.Module):
     """Bring the encoder's output to mean 0 and variance 1, and remove correlations.
 
-    In training it uses the moments of the batch; in evaluation those set by ``fit``, or
-    before that the running moments of training batches.
+    In training, codes are normalised by the moments of their batch; in evaluation, by
+    the moments of all training rows that ``fit`` has set or, before ``fit``, by running
+    moments of training batches.
 
     Parameters
     ----------
     n_components : int
         Number of components of the code.
     shrinkage : float or None
-        None whitens: in training each batch by its own correlations, and in evaluation
+        None whitens: in training by the correlations of each batch, and in evaluation
         by those of all training rows.  With a number from 0 to 1, training only
-        standardises; evaluation whitens with the correlation matrix, shrunk towards the
-        identity with this weight or more.
+        standardises.  Evaluation then whitens by the correlation matrix of all training
+        rows, shrunk towards the identity; the identity has this weight or more.
 
     Notes
     -----
@@ -69,13 +70,15 @@ class Normalizer(nn.Module):
     def use_running_moments(self) -> None:
         """Make evaluation use the running moments of training batches.
 
-        For looks at held-out rows between epochs, before ``fit`` sets the final
+        Used to evaluate held-out rows between epochs, before ``fit`` sets the final
         moments.
         """
         self._set_matrix(self.correlation, n_rows=None)
 
     def forward(self, h: Tensor, n_measured: int | None = None) -> Tensor:
-        """Return codes of mean 0 and variance 1, whitened as ``shrinkage`` says.
+        """Return codes of mean 0 and variance 1 for the encoder's output.
+
+        ``shrinkage`` decides whether they are whitened, too (see the class).
 
         Parameters
         ----------
@@ -86,7 +89,7 @@ class Normalizer(nn.Module):
             ``h``; None takes all rows.  Pass it if ``h`` holds codes of rows followed
             by codes of views that are made differently: with moments of both, codes of
             rows could have a variance above 1 and exceed the power limit of the
-            channel.  Not used in evaluation.
+            noisy channel.  Not used in evaluation.
 
         Returns
         -------
@@ -110,9 +113,10 @@ class Normalizer(nn.Module):
 
     @torch.no_grad()
     def _track(self, average: Tensor, value: Tensor) -> None:
-        """Move the running moment ``average`` towards the batch's ``value``, in place.
+        """Move the running moment ``average`` towards ``value``, in place.
 
-        The batch has the weight ``momentum``.
+        ``value`` is the same moment of a batch, of the same shape, and has the weight
+        ``momentum``.
         """
         average.lerp_(value, self.momentum)
 
@@ -124,8 +128,8 @@ class Normalizer(nn.Module):
         mean : Tensor of shape (n_components,)
             Mean of the encoder's output.
         covariance : Tensor of shape (n_components, n_components)
-            Covariance matrix of the encoder's output, sums divided by the number of
-            rows.
+            Covariance matrix of the encoder's output: sums of products divided by
+            ``n_rows``.
         n_rows : int
             Number of rows that these moments were computed from; the fewer, the
             stronger the shrinkage.
@@ -146,9 +150,9 @@ class Normalizer(nn.Module):
         correlation : Tensor of shape (n_components, n_components)
             Correlation matrix of the encoder's output.
         n_rows : int or None
-            Number of rows that it was computed from.  None stands for running moments:
-            they are shrunk as little as possible, and if ``shrinkage`` is a number, the
-            matrix does not whiten at all.
+            Number of rows that ``correlation`` was computed from.  None stands for
+            running moments.  The shrinkage is then as small as possible; and if
+            ``self.shrinkage`` is a number, the matrix only scales and does not whiten.
         """
         if self.shrinkage is None:
             matrix = _whitening(correlation, n_rows)
@@ -166,8 +170,8 @@ class Normalizer(nn.Module):
 def _inverse_scale(variance: Tensor) -> Tensor:
     """Return ``1 / sqrt(variance)`` elementwise, or 0 for variances up to 1e-5.
 
-    Multiplying by it standardises columns, and turns constant ones into 0 instead of
-    magnifying rounding errors.
+    A factor to standardise columns with.  Constant columns become 0, where a factor of
+    ``1 / sqrt(variance)`` would magnify rounding errors.
     """
     return torch.where(variance > 1e-5, variance.clamp_min(1e-5).rsqrt(), 0)
 
@@ -179,15 +183,16 @@ def _identity(like: Tensor) -> Tensor:
 def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
     """Return ``W`` such that rows ``z @ W`` are uncorrelated, up to shrinkage.
 
-    ``W`` is the inverse transposed Cholesky factor of the shrunk correlation matrix.
+    ``W`` is the transposed inverse of the lower Cholesky factor of the correlation
+    matrix, which is first shrunk towards the identity.
 
     Parameters
     ----------
     correlation : Tensor of shape (d, d)
         Correlation matrix of the rows ``z``.
     n_rows : int or None
-        Number of rows that it was computed from, which sets the shrinkage; None takes
-        the smallest shrinkage, 1e-4.
+        Number of rows that ``correlation`` was computed from: the fewer, the stronger
+        the shrinkage.  None takes the smallest shrinkage, a weight of 1e-4.
 
     Returns
     -------
@@ -205,23 +210,23 @@ def _rescale_beyond_chance(covariance: Tensor, n_rows: int) -> Tensor:
     """Return ``M`` such that rows ``z @ M`` are white up to sampling error.
 
     It completes a whitening with shrinkage, which leaves directions of small variance
-    small, however many rows there are.  Sample variances of truly white rows lie within
-    ``(1 -+ sqrt(d / n_rows))^2`` in all directions (Marchenko and Pastur, Math.
-    USSR-Sbornik 1 (1967) 457).  Along each eigenvector of the covariance, a variance
-    outside this range is moved to its edge.  Variances below 1e-3 are scaled as if they
-    were 1e-3.
+    small, however many rows there are.  Sample variances of truly white rows lie in all
+    directions between ``(1 - sqrt(d / n_rows))^2`` and ``(1 + sqrt(d / n_rows))^2``
+    (Marchenko and Pastur, Math. USSR-Sbornik 1 (1967) 457).  ``M`` clips the variance
+    along each eigenvector of the covariance to this range.  Variances below 1e-3 are
+    scaled as if they were 1e-3.
 
     Parameters
     ----------
     covariance : Tensor of shape (d, d)
         Covariance matrix of the nearly white rows ``z``.
     n_rows : int
-        Number of rows that it was computed from.
+        Number of rows that ``covariance`` was computed from.
 
     Returns
     -------
     M : Tensor of shape (d, d)
-        Symmetric; apply it as ``z @ M``.
+        A symmetric matrix.
     """
     values, vectors = torch.linalg.eigh(covariance)
     share = math.sqrt(len(values) / n_rows)
@@ -234,17 +239,19 @@ def _rescale_beyond_chance(covariance: Tensor, n_rows: int) -> Tensor:
 def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Tensor:
     """Return symmetric ``W`` such that rows ``z @ W`` are nearly uncorrelated.
 
-    ``W`` is the inverse square root of the shrunk correlation matrix.  Of all whitening
-    matrices the symmetric one changes codes least.
+    ``W`` is the inverse square root of the correlation matrix, which is first shrunk
+    towards the identity.  Of all whitening matrices the symmetric one changes codes
+    least.
 
     Parameters
     ----------
     correlation : Tensor of shape (d, d)
         Correlation matrix of the rows ``z``.
     n_rows : int
-        Number of rows that it was computed from.
+        Number of rows that ``correlation`` was computed from.
     weight : float
-        Smallest weight of the identity in the shrunk matrix; few rows make it larger.
+        Weight of the identity in the shrunk matrix, from 0 to 1.  A larger weight is
+        used if ``n_rows`` calls for one (``_shrinkage``).
 
     Returns
     -------
@@ -257,17 +264,19 @@ def _symmetric_whitening(correlation: Tensor, n_rows: int, weight: float) -> Ten
 
 
 def _shrinkage(covariance: Tensor, n_rows: int) -> float:
-    """Return how far to shrink a covariance matrix towards a multiple of the identity.
+    """Return the weight by which to shrink a covariance matrix towards the identity.
 
-    The fewer the rows, the larger the weight.  This is the oracle approximating
-    shrinkage, equation (23) of Chen et al., IEEE Trans. Signal Process. 58 (2010) 5016.
+    The shrunk matrix is ``(1 - weight) * covariance + weight * trace / d * I``, which
+    estimates the true covariance better.  The fewer the rows, the larger the weight.
+    It is the oracle approximating shrinkage, equation (23) of Chen et al., IEEE Trans.
+    Signal Process. 58 (2010) 5016.
 
     Parameters
     ----------
     covariance : Tensor of shape (d, d)
         Sample covariance or correlation matrix.
     n_rows : int
-        Number of rows that it was computed from.
+        Number of rows that ``covariance`` was computed from.
 
     Returns
     -------
@@ -285,14 +294,15 @@ def _shrinkage(covariance: Tensor, n_rows: int) -> float:
 class Standardizer(nn.Module):
     """Bring each column to mean 0 and variance 1; constant columns become 0.
 
-    For layers below the code, codes after ``NormShrinker.shrink`` and, as
-    ``InputLayer``, inputs.  It is the identity until moments are set.
+    ``forward(x)`` returns ``(x - mean) * inverse_scale``, in the shape of ``x``.  Used
+    for the layer below the code, for codes after ``NormShrinker.shrink`` and, as base
+    of ``InputLayer``, for inputs.  Until moments are set, it returns ``x`` unchanged.
 
     Parameters
     ----------
     *shape : int
-        Shape of the stored mean and scale, which broadcast against the inputs: one
-        number, the number of columns, for a table.
+        Shape of the stored mean and scale, which broadcast against ``x``.  For a table
+        it is one integer, the number of columns.
     dtype : torch.dtype, default=torch.float32
         Type in which mean and scale are stored.
     """
@@ -304,7 +314,7 @@ class Standardizer(nn.Module):
         self.register_buffer("inverse_scale", torch.ones(shape, **plain))
 
     def reset(self) -> None:
-        """Make this map the identity."""
+        """Make ``forward`` return its argument unchanged, as before any fit."""
         self.mean.zero_()
         self.inverse_scale.fill_(1)
 
@@ -314,7 +324,7 @@ class Standardizer(nn.Module):
         Parameters
         ----------
         mean, variance : Tensor of the stored shape
-            Moments of each column; a variance of at most 1e-5 counts as constant.
+            Moments of each column; a column of variance up to 1e-5 counts as constant.
         """
         self.mean.copy_(mean)
         self.inverse_scale.copy_(_inverse_scale(variance))
@@ -326,10 +336,13 @@ class Standardizer(nn.Module):
 class NormShrinker(nn.Module):
     """Pull in codes whose norms vary more than those of N(0, I), then standardise them.
 
-    A last correction after training.  The norm of a code, in units of
-    ``sqrt(n_components)``, is raised to a power of at most 1.  The sliced divergence
-    hardly sees how much norms vary if there are many components, and whitening each
-    training batch by its own moments hides it, too.
+    A last correction after training.  The norm of each code, in units of
+    ``sqrt(n_components)``, is raised to a power of at most 1.  Training can leave
+    such norms: with many components the sliced divergence hardly depends on them, and
+    whitening each training batch by the moments of the batch hides them, too.
+
+    ``forward(z)`` takes codes of mean 0 and variance 1 and returns corrected codes;
+    both have the shape (n_rows, n_components).
 
     Parameters
     ----------
@@ -339,7 +352,7 @@ class NormShrinker(nn.Module):
     Attributes
     ----------
     power : Tensor of shape ()
-        Set by ``fit_power``; 1 leaves norms as they are.
+        Power of the norms, which ``fit_power`` sets; 1 leaves norms as they are.
     standardizer : Standardizer
         Brings shrunk codes back to mean 0 and variance 1.
     """
@@ -350,7 +363,7 @@ class NormShrinker(nn.Module):
         self.standardizer = Standardizer(n_components)
 
     def reset(self) -> None:
-        """Make this map the identity."""
+        """Make ``forward`` return its argument unchanged, as before any fit."""
         self.power.fill_(1)
         self.standardizer.reset()
 
@@ -373,8 +386,8 @@ class NormShrinker(nn.Module):
     def shrink(self, z: Tensor) -> Tensor:
         """Return codes ``z`` with every norm raised to the power ``self.power``.
 
-        Norms are in units of ``sqrt(n_components)``.  Takes and returns the shape
-        (n_rows, n_components).  The result is not standardised.
+        Norms are in units of ``sqrt(n_components)``.  ``z`` and the result have the
+        shape (n_rows, n_components).  The result is not standardised.
         """
         return z * _mean_square(z)[:, None] ** ((self.power - 1) / 2)
 
@@ -385,16 +398,17 @@ class NormShrinker(nn.Module):
 def _mean_square(z: Tensor) -> Tensor:
     """Return the mean square of each row of ``z``, of shape (n_rows,).
 
-    It is clipped to be neither 0 nor infinite, so that powers and logarithms are
-    finite.
+    It is clipped to at least 1e-12 and to the largest finite number, so that its powers
+    and logarithms are finite.
     """
     return z.square().mean(1).clamp(1e-12, torch.finfo(z.dtype).max)
 
 
 class Unnormalized(nn.Module):
-    """Take the place of a ``Normalizer`` and return the encoder's output as it is.
+    """Take the place of a ``Normalizer``, but do not normalise.
 
-    For ``DeepInfoMax``, whose discriminator matches the output to the prior.
+    ``forward(h, n_measured=None)`` returns ``h``, the output of the encoder, as codes.
+    For ``DeepInfoMax``, whose discriminator matches this output to the prior.
 
     Parameters
     ----------

@@ -37,7 +37,8 @@ def resolve_device(device: str, or_cpu: bool = False) -> torch.device:
         available, and otherwise the CPU.
     or_cpu : bool, default=False
         True falls back to the CPU, with a warning, where the device cannot be used: a
-        model fitted on another machine should still predict on this one.  False raises.
+        model fitted on another machine should still predict on this one.  False raises
+        ValueError.
 
     Returns
     -------
@@ -70,16 +71,16 @@ def resolve_device(device: str, or_cpu: bool = False) -> torch.device:
 def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a new random generator on ``device``, started from ``seed``.
 
-    It is used instead of torch's global generator, which stays untouched.
+    The core draws from such generators, so that torch's global one stays untouched.
     """
     return torch.Generator(device).manual_seed(seed)
 
 
 class _GlobalSetting:
-    """A setting of the whole process that is replaced while any thread is in a block.
+    """A setting of the whole process that has another value during ``with`` blocks.
 
-    The first thread to enter saves the caller's value, and the last one to leave puts
-    it back.
+    Several threads may be in blocks at once.  The first thread to enter saves the
+    caller's value, and the last thread to leave restores it.
 
     Parameters
     ----------
@@ -118,7 +119,8 @@ class _GlobalSetting:
 class _OneThread(_GlobalSetting):
     """Torch's number of threads, held at 1 in blocks.
 
-    Torch keeps this number for each Python thread, so each one puts its own back.
+    Torch keeps this number for each Python thread, so every thread that leaves a block
+    restores it, not only the last one.
     """
 
     def __init__(self) -> None:
@@ -164,7 +166,10 @@ def _set_precisions(values: list[str]) -> None:
 
 
 class _Shared:
-    """Locks and settings that all threads share; a forked child makes new ones."""
+    """Locks and settings that all threads of a process share, for ``sandbox``.
+
+    A forked process makes new ones.
+    """
 
     def __init__(self) -> None:
         self.generator_lock = threading.RLock()  # of torch's global generator
@@ -182,24 +187,26 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
-    """Compute in a block independently of the caller's torch settings, and after forks.
+    """Run a ``with`` block independently of the caller's torch settings.
 
-    In the block, the default device is the CPU, autocast on the CPU is off, and matrix
-    products, and convolutions on the CPU, keep single precision.
+    In the block, autocast on the CPU is off, and matrix products, and convolutions on
+    the CPU, keep single precision.  Blocks also run in forked processes.  The default
+    device and data type are not changed, so code in a block must name both.
 
     Parameters
     ----------
     gradients : bool
         True records gradients in the block; False computes in torch's inference mode.
     global_seed : int or None, default=None
-        Seed of torch's global generator in blocks that run the user's code, which may
-        draw from it.  The generator is put back after the block, and one thread at a
-        time may be in such a block.  None leaves the generator alone.
+        Seed of torch's global generator in the block, for blocks that run the user's
+        code, which may draw from this generator.  After the block the generator has its
+        old state.  Only one thread at a time may be in such a block.  None leaves the
+        generator alone.
 
     Notes
     -----
-    A forked child inherits torch's thread pool without its threads, and would wait for
-    them for ever, so it computes on one thread.
+    A forked process inherits torch's thread pool without the threads, and would wait
+    for them for ever, so torch computes on one thread there.
     """
     with ExitStack() as stack:
         if is_forked():
@@ -219,7 +226,7 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
 def take(
     rows: Any, index: np.ndarray | slice, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return the rows with these indices as a tensor on a device.
+    """Return the rows ``rows[index]`` of a data set as a tensor on ``device``.
 
     Arrays are copied, so that read-only, memory-mapped, reversed and big-endian ones
     work.  Images keep the order of their axes in memory.
@@ -229,7 +236,9 @@ def take(
     rows : array-like of shape (n_rows, ...)
         An array, a tensor, or a data set that is read by ``rows[index]``.
     index : ndarray of int, or slice
+        Which rows to take.
     device : torch.device or str, default="cpu"
+        Where the tensor is stored.
 
     Returns
     -------

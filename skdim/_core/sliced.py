@@ -58,7 +58,8 @@ def random_directions(
 def sliced_kl(codes: Tensor, directions: Tensor) -> Tensor:
     """Return the mean divergence of slices of the codes from N(0, 1), both smoothed.
 
-    A term of the objective: it has a gradient, and is near 0 for normal codes.
+    A slice is the projection of the codes on one direction.  The divergence is a term
+    of the objective: it has a gradient, and is near 0 for normal codes.
 
     Parameters
     ----------
@@ -70,25 +71,27 @@ def sliced_kl(codes: Tensor, directions: Tensor) -> Tensor:
     Returns
     -------
     divergence : Tensor of shape ()
-        Kullback-Leibler divergence in nats, averaged over slices.
+        Kullback-Leibler divergence of the smoothed slice from the smoothed N(0, 1), in
+        nats; mean over slices.
 
     Notes
     -----
-    Both distributions are smoothed by noise of standard deviation 0.6.  The mass of
-    each projection is split between the two nearest points of a grid, and one small
-    matrix product with the density of the noise gives the smoothed density.
-    Projections beyond -6 and 6 are counted at the ends of the grid.
+    Both distributions are smoothed by normal noise of standard deviation 0.6.  The mass
+    of each projection is split between the two nearest points of a grid from -6 to 6,
+    and one small matrix product with the density of the noise gives the smoothed
+    density.  Projections are first clipped to the ends of the grid.
     """
     return _kl(codes @ directions).mean()
 
 
 def radial_kl(codes: Tensor) -> Tensor:
-    """Return the divergence of the norms of the codes from those of N(0, I).
+    """Return the divergence of the norms of the codes from the norms of N(0, I).
 
     A term of the objective beside ``sliced_kl``: with many components, slices hardly
-    show how much norms vary.  The cube root of ``|u|^2 / d``, for codes ``u`` of d
-    components, is nearly normal if codes are (Wilson and Hilferty, PNAS 17 (1931) 684),
-    so, once standardised, it is treated as one more slice.
+    show how much norms vary.  For normal codes ``u`` of d components, the cube root of
+    ``|u|^2 / d`` is nearly normal, with a known mean and variance (Wilson and Hilferty,
+    PNAS 17 (1931) 684).  Standardised by this mean and variance, the cube roots are
+    compared with N(0, 1) as one more slice.
 
     Parameters
     ----------
@@ -98,7 +101,8 @@ def radial_kl(codes: Tensor) -> Tensor:
     Returns
     -------
     divergence : Tensor of shape ()
-        Kullback-Leibler divergence of the smoothed distributions, in nats.
+        Kullback-Leibler divergence of the cube roots from N(0, 1), both smoothed, in
+        nats; with a gradient.
     """
     spread = 2 / (9 * codes.shape[1])
     cube_root = codes.square().mean(1).clamp_min(1e-12) ** (1 / 3)
@@ -108,8 +112,8 @@ def radial_kl(codes: Tensor) -> Tensor:
 def _kl(slices: Tensor) -> Tensor:
     """Return the divergence of each column of ``slices`` from N(0, 1), both smoothed.
 
-    Takes projections of shape (n_rows, n_slices) and returns the Kullback-Leibler
-    divergences in nats, of shape (n_slices,).
+    ``slices`` holds projections of codes, of shape (n_rows, n_slices).  The result
+    holds Kullback-Leibler divergences in nats, of shape (n_slices,), with a gradient.
     """
     spread, log_target = _grid(slices.dtype, slices.device)
     density = _binned(slices) @ spread
@@ -130,7 +134,8 @@ def _binned(slices: Tensor) -> Tensor:
     Returns
     -------
     counts : Tensor of shape (n_slices, 49)
-        Counts at the points of the grid, from -6 to 6; a row adds up to ``n_rows``.
+        Counts at the 49 points of the grid, from -6 to 6, for each slice.  They add up
+        to ``n_rows``; projections beyond the grid count at its ends.
     """
     n_slices = slices.shape[1]
     place = ((slices + _REACH) / _STEP).clamp(0, _N_GRID - 1.001)
@@ -153,15 +158,16 @@ def _grid(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     dtype : torch.dtype
+        Data type of the results.
     device : torch.device
-        Of the results.
+        Where the results are stored.
 
     Returns
     -------
     spread : Tensor of shape (49, 49)
         ``probability @ spread`` adds normal noise to probabilities at the grid points.
-        Its variance is ``s^2 - step^2 / 6``, because splitting a projection between two
-        points has already added ``step^2 / 6`` on average.
+        The variance of this noise is ``s^2 - step^2 / 6``, because splitting a
+        projection between two points has already added ``step^2 / 6`` on average.
     log_target : Tensor of shape (49,)
         Log probability of ``N(0, 1 + s^2)`` at each point: its density times the step.
     """

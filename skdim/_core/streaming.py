@@ -1,7 +1,7 @@
 """Training by ``partial_fit``: each call trains for one epoch on the rows it is given.
 
-The learning rate is constant.  A call takes the weights and the ``StreamState`` that
-the call before it returned.
+The learning rate is constant.  Each call takes the weights and the ``StreamState`` that
+the previous call returned.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class StreamState:
     n_calls : int
         Number of calls so far; 0 after a ``fit``.
     n_remembered : int
-        Number of rows behind ``moments``, as ``Memory.n_rows``.
+        Number of rows that ``moments`` were computed from (``Memory.n_rows``).
     moments : dict of str to list of ndarray
-        Moments of the codes over the rows so far, as ``Memory.values``.
+        Moments of the codes over the rows of all calls, by name (``Memory.values``).
+        Earlier rows count for less and less.
     optimizers : dict
-        Running averages of gradients.  ``optimizers[name][i]`` is a dict of arrays for
-        parameter i of the optimiser "encoder" or "discriminator".
+        Running averages of gradients and of their squares, as AdamW keeps them.
+        ``optimizers[name][i]`` is a dict of arrays for parameter i, where ``name`` is
+        "encoder" or "discriminator".  Empty after a ``fit``.
     """
 
     n_calls: int = 0
@@ -58,17 +60,21 @@ class StreamState:
         n_calls: int = 0,
         optimizers: Optimizers | None = None,
     ) -> StreamState:
-        """Return the state after a ``fit``, or after a call of ``partial_fit``.
+        """Return the state after a ``fit`` or a call, for the next ``partial_fit``.
 
         Parameters
         ----------
         result : TrainingResult
-            Its ``memory`` is kept in the state.
+            What training returned.  The state keeps its ``memory``.
         n_calls : int, default=0
             Number of calls of ``partial_fit`` so far.
         optimizers : Optimizers or None, default=None
-            Those of the last call.  None, after a ``fit``, lets the next call start new
-            ones.
+            Optimisers of this call, whose running averages the state keeps.  None,
+            after a ``fit``, lets the next call start without averages.
+
+        Returns
+        -------
+        state : StreamState
         """
         named = optimizers.named() if optimizers else {}
         averages = {name: _averages(optimizer) for name, optimizer in named.items()}
@@ -86,19 +92,21 @@ def train_on(
     Parameters
     ----------
     config : TrainingConfig
-        The same in every call; its learning rate is divided by 3, and each call has its
-        own seed.
+        The same in every call.  A third of its learning rate is used, and a seed that
+        depends on the number of calls.
     data : Data
         Rows of this call.
     weights : dict of str to ndarray or None
-        Weights of the model so far.  None, in the first call, draws new ones and sets
-        the scaling of inputs.
+        Weights and buffers after the previous call, or after a ``fit``.  None, in the
+        first call, draws new weights and sets the scaling of inputs from
+        ``config.scaling`` or, if that is None, from ``data``.
     state : StreamState
-        As returned by the call before, or ``StreamState()`` in the first call.
+        As the previous call returned it, or ``StreamState()`` in the first call.
 
     Returns
     -------
     result : TrainingResult
+        Trained weights, and the information and divergence of this epoch.
     state : StreamState
         For the next call.
 
@@ -128,9 +136,10 @@ def train_on(
 
 
 def _of_call(config: TrainingConfig, n_calls: int) -> TrainingConfig:
-    """Return the configuration of the call that follows ``n_calls`` others.
+    """Return the configuration of the call that follows ``n_calls`` other calls.
 
-    It is ``config`` with a third of its learning rate and a seed of its own.
+    It is ``config`` with a third of the learning rate, and with a seed that depends on
+    ``n_calls``, so that views and noise differ between calls.
     """
     return replace(
         config,
@@ -142,7 +151,8 @@ def _of_call(config: TrainingConfig, n_calls: int) -> TrainingConfig:
 def _averages(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, np.ndarray]]:
     """Return an optimiser's running averages of gradients as arrays, to be pickled.
 
-    The result maps the index of each parameter to a dict of arrays by name.
+    The result maps the index of each parameter to a dict of arrays by name: averages in
+    the shape of the parameter, and the number of steps.
     """
     state = optimizer.state_dict()["state"]
     return {
@@ -151,9 +161,10 @@ def _averages(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, np.ndarra
 
 
 def _put_back(optimizer: torch.optim.Optimizer, averages: dict[int, Any]) -> None:
-    """Set an optimiser's running averages of gradients to those of an earlier one.
+    """Set an optimiser's running averages of gradients, so that it goes on from them.
 
-    ``averages`` is what ``_averages`` returned.  If it is empty, nothing is changed.
+    ``averages`` is what ``_averages`` returned for the optimiser of the previous call.
+    If it is empty, nothing is changed.
     """
     if not averages:
         return
@@ -167,11 +178,12 @@ def _put_back(optimizer: torch.optim.Optimizer, averages: dict[int, Any]) -> Non
 
 
 def _laid_out(value: np.ndarray, parameter: Tensor) -> Tensor:
-    """Return an array as a tensor in the memory layout of the parameter it belongs to.
+    """Return ``value`` as a tensor with the memory layout of ``parameter``.
 
-    A pickle changes the layout of convolutions.  A fused optimiser goes through memory
-    in order, and would then use the averages of other weights.  ``value`` is one of the
-    optimiser's running averages; the number of its steps is returned as it is.
+    ``value`` is an optimiser's running average for this parameter, of the same shape.
+    A pickle changes the memory layout of convolutions.  A fused optimiser goes through
+    memory in order, and would then use the averages of other weights.  The number of
+    steps, which has another shape, becomes a tensor as it is.
     """
     value = torch.tensor(value, device="cpu")
     if value.shape != parameter.shape:  # the number of steps

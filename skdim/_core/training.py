@@ -44,18 +44,20 @@ class TrainingResult:
     n_outputs : int
         Number of columns that the trained network returns.
     information : float
-        Information that the trained model reports for training rows, as of
-        ``inference.mean_information``.
+        Mutual information between codes and noisy codes or, without noise, features.
+        Estimated with the trained model on training rows (``mean_information``).
     information_curve : list of float
-        Mean information that batches reported, for each epoch.
+        The same information during training, for each epoch: mean over batches.
     match_curve : list of float
-        Mean sliced Kullback-Leibler divergence of codes from N(0, I), for each epoch.
+        Sliced Kullback-Leibler divergence of codes from N(0, I), for each epoch: mean
+        over batches.
     validation_curve : list of float
-        Information on held-out rows after each epoch; empty if none are held out.
+        The same information on held-out rows, for each epoch; empty if no rows are held
+        out.
     interrupted : bool
         True if Ctrl-C ended training early, else False.
     memory : Memory or None
-        Moments of the codes, with which ``partial_fit`` goes on; None until training
+        Moments of the codes, from which ``partial_fit`` goes on; None until training
         has ended.
     """
 
@@ -77,11 +79,12 @@ class Optimizers:
     Attributes
     ----------
     encoder : AdamW
-        Of the network and the critics.
+        Optimiser of all parameters of the network (encoder included) and the critics.
     schedule : OneCycleLR or None
-        Learning rate of ``encoder`` step by step; None keeps it constant.
+        Sets the learning rate of the optimiser ``encoder`` step by step; None keeps
+        this rate constant.
     discriminator : Adam or None
-        Of the discriminator; None if the model has none.
+        Optimiser of the discriminator; None if the model has no discriminator.
     """
 
     encoder: torch.optim.Optimizer
@@ -97,11 +100,16 @@ class Optimizers:
         Parameters
         ----------
         model : Model
+            Its parameters are optimised.
         config : TrainingConfig
             Gives learning rate and weight decay.
         n_steps : int or None
             Number of steps of the schedule, over which the learning rate first rises
             and then falls to almost 0.  None keeps the learning rate constant.
+
+        Returns
+        -------
+        optimizers : Optimizers
         """
         encoder = torch.optim.AdamW(
             model.parameter_groups(config.learning_rate),
@@ -120,7 +128,7 @@ class Optimizers:
         return cls(encoder, schedule, discriminator)
 
     def named(self) -> dict[str, torch.optim.Optimizer]:
-        """Return the optimisers that exist by name: "encoder" and "discriminator"."""
+        """Return a dict of the optimisers: "encoder" and, if any, "discriminator"."""
         both = {"encoder": self.encoder, "discriminator": self.discriminator}
         return {name: one for name, one in both.items() if one is not None}
 
@@ -133,11 +141,14 @@ def train(
     weights: dict[str, np.ndarray] | None = None,
     watcher: Watcher | None = None,
 ) -> TrainingResult:
-    """Train a model for up to ``config.max_iter`` epochs, and calibrate it.
+    """Train a model for up to ``config.max_iter`` epochs.
+
+    At the end, the moments that evaluation uses are set from all training rows.
 
     Parameters
     ----------
     config : TrainingConfig
+        Configuration of the model and of training.
     data : Data
         Training rows.
     validation_data : Data or None, default=None
@@ -146,14 +157,16 @@ def train(
         keeps the weights of the last epoch.
     weights : dict of str to ndarray or None, default=None
         Weights to start from; with held-out rows, they are kept if no epoch is better.
-        None draws new ones.
+        None draws new weights.
     watcher : Watcher or None, default=None
-        Is called before and after every epoch, and may stop training.
+        Is called before and after every epoch, and may stop training.  None shows
+        nothing.
 
     Returns
     -------
     result : TrainingResult
-        After Ctrl-C, what was learned until then.
+        Trained weights, and curves over epochs.  After Ctrl-C, what was learned until
+        then.
 
     Raises
     ------
@@ -213,27 +226,30 @@ def run_epoch(
 ) -> tuple[float, float]:
     """Train for one epoch: take a step for every full batch of the shuffled rows.
 
-    Rows that do not fill a batch are left out.
+    Up to ``config.batch_size - 1`` rows, which do not fill a batch, are left out.
 
     Parameters
     ----------
     model : Model
         Is put into training mode, and changed.
     optimizers : Optimizers
+        The optimisers of this model.
     source : BatchSource
-        Training rows.
+        Draws batches of training rows.
     config : TrainingConfig
         Gives the batch size.
     generator : torch.Generator
         Shuffles the rows; on the CPU.
     noise : torch.Generator
-        Draws views, noise and slices; on ``config.device``.
+        Draws all else, such as views, noise and slices; on ``config.device``.
 
     Returns
     -------
-    information, divergence : float
-        Reported information, and sliced Kullback-Leibler divergence of codes from N(0,
-        I), in nats; means over batches.
+    information : float
+        Estimated mutual information (``losses.Objective``) in nats; mean over batches.
+    divergence : float
+        Sliced Kullback-Leibler divergence of codes from N(0, I) in nats; mean over
+        batches.
 
     Raises
     ------
@@ -281,23 +297,29 @@ def prepare(
 ) -> tuple[Model, BatchSource]:
     """Return a model to train, and the source of its batches.
 
+    The user's encoder and augmentations are first tried on two rows.
+
     Parameters
     ----------
     config : TrainingConfig
+        Configuration of the model and of training.
     data : Data
         Training rows.
     weights : dict of str to ndarray or None
-        Weights to start from; None draws new ones.
+        Weights to start from; None draws new weights.
     generator : torch.Generator
-        Draws new weights.
+        Draws new weights; on the CPU.
     keeps_scaling : bool, default=False
-        True keeps the scaling of inputs that ``weights`` hold, if they are given.
-        False sets it from ``config.scaling`` or, if that is None, from ``data``.
+        True keeps the scaling of inputs that is stored in ``weights``.  False, or
+        ``weights=None``, sets the scaling from ``config.scaling`` or, if that is None,
+        from ``data``.
 
     Returns
     -------
     model : Model
+        On ``config.device``.
     source : BatchSource
+        Draws batches of scaled inputs from ``data``.
 
     Raises
     ------
@@ -324,23 +346,25 @@ def settle(
     result: TrainingResult,
     memory: Memory | None = None,
 ) -> None:
-    """End training: calibrate the model, measure its information, fill in the result.
+    """End training: set the moments that evaluation uses, and fill in the result.
 
-    Calibration sets the moments that evaluation uses, from all training rows.
+    The moments are computed from all training rows (``calibration.calibrate``).
 
     Parameters
     ----------
     model : Model
         Is changed, and put into evaluation mode.
     config : TrainingConfig
+        Configuration of the model and of training.
     source : BatchSource
-        Training rows.
+        Draws batches of training rows.
     generator : torch.Generator
-        Shuffles the rows.
+        Shuffles the rows; on the CPU.
     result : TrainingResult
-        All of it is set, except its curves and ``interrupted``.
+        Is changed: weights, encoder, number of outputs, information and memory are set.
     memory : Memory or None, default=None
-        Moments of earlier calls of ``partial_fit``; None uses these rows alone.
+        Moments of the rows of earlier calls of ``partial_fit``, which are averaged with
+        those of ``source``.  None uses the rows of ``source`` alone.
 
     Raises
     ------
@@ -366,8 +390,9 @@ def _as_if_ended(
 ) -> TrainingResult:
     """Return the result that training would have if it ended now, for callbacks.
 
-    ``result`` holds the curves so far.  Copies of ``model`` and ``result`` are used,
-    and the originals stay unchanged.
+    ``model``, ``config`` and ``source`` are those of the training in progress, and
+    ``result`` holds its curves so far.  ``model`` and ``result`` stay unchanged,
+    because copies are used.
     """
     model, result = copy.deepcopy(model), copy.deepcopy(result)
     settle(model, config, source, seeded_generator(config.seed), result)
@@ -375,12 +400,14 @@ def _as_if_ended(
 
 
 def _load(model: Model, weights: dict[str, np.ndarray]) -> None:
-    """Set all weights and buffers of a model from arrays by name.
+    """Set all weights and buffers of ``model`` from ``weights``, arrays by name.
+
+    For training that goes on from a fit.
 
     Raises
     ------
     ValueError
-        If they are those of another model, by their names or shapes.
+        If names or shapes are not those of the model's weights and buffers.
     """
     state = {name: torch.tensor(value, device="cpu") for name, value in weights.items()}
     shapes = {name: tuple(value.shape) for name, value in state.items()}
@@ -401,7 +428,9 @@ def _source(model: Model, config: TrainingConfig, data: Data) -> BatchSource:
 def _check_users_code(model: Model, data: Data, device: torch.device) -> None:
     """Raise ValueError if the user's encoder or augmentation does not fit the data.
 
-    Both are tried on the first two rows of ``data``.
+    Both are tried on the first two rows of ``data``, on ``device``, so that errors come
+    before training.  Shapes are checked, views must be finite, and the encoder must
+    have parameters that can be trained.
     """
     spec = model.spec
     inputs = model.network.input(take(data.rows, slice(2), device))
@@ -425,8 +454,9 @@ class _BestEpoch:
     model : Model
         The model in training.
     config : TrainingConfig
+        Gives batch size, seed and ``patience``.
     validation_data : Data or None
-        Held-out rows; None makes all methods do nothing.
+        Held-out rows.  With None, methods do nothing and ``is_stale`` is False.
 
     Attributes
     ----------
@@ -449,15 +479,17 @@ class _BestEpoch:
         return self._source is not None and self._n_stale >= self._config.patience
 
     def look(self) -> list[float]:
-        """Measure the information on held-out rows; remember the weights if it rose.
+        """Measure the information on held-out rows, after an epoch.
 
-        The model is left in evaluation mode, which uses running moments of the codes
-        here.
+        The weights are remembered if this information is the largest so far.  The model
+        is left in evaluation mode, in which codes are normalised by running moments of
+        training batches.
 
         Returns
         -------
         information : list of float
-            One number in nats, or none without held-out rows.
+            One number in nats (``inference.mean_information``).  Empty without held-out
+            rows.
         """
         if self._source is None:
             return []

@@ -1,6 +1,6 @@
-"""Measures of dependence of any kind, estimated by a neural network.
+"""Measures of any kind of statistical dependence, estimated by a neural network.
 
-Section 4.1 of Hjelm et al., arXiv:1808.06670, judges representations by both.
+Hjelm et al., arXiv:1808.06670, section 4.1, use both to evaluate representations.
 """
 
 import numpy as np
@@ -20,8 +20,9 @@ def neural_dependency_measure(Z, *, n_steps=1000, random_state=0):
     Total correlation is the Kullback-Leibler divergence of the joint distribution of
     the components from the product of their marginal distributions.  It is 0 if and
     only if they are independent.  A network learns to tell rows of Z from rows whose
-    components were shuffled independently.  The result is the Donsker-Varadhan bound
-    of this network on rows of Z that were held out of its training.
+    components were shuffled independently of each other.  The result is the
+    Donsker-Varadhan bound of this network on rows of Z that were held out of its
+    training.
 
     Parameters
     ----------
@@ -77,9 +78,9 @@ def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
     """Estimate the mutual information of two paired samples by a neural network (MINE).
 
     Mutual information is the Kullback-Leibler divergence of the joint distribution of
-    X and Z from the product of their distributions.  A network learns to tell pairs of
-    rows from shuffled pairs.  The result is the Donsker-Varadhan bound of this network
-    on pairs that were held out of its training.
+    X and Z from the product of their marginal distributions.  A network learns to tell
+    pairs of rows from shuffled pairs.  The result is the Donsker-Varadhan bound of this
+    network on pairs that were held out of its training.
 
     Parameters
     ----------
@@ -134,10 +135,11 @@ def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
 
 
 def _dependence(rows, widths, n_steps, random_state):
-    """Estimate the divergence of rows from rows with independently shuffled blocks.
+    """Estimate how dependent blocks of columns are, by a neural network.
 
-    The columns are split into blocks, and the estimate measures how dependent these
-    blocks are.  Columns are standardised first, so that their units do not matter.
+    The estimate is the divergence between rows and rows whose blocks of columns are
+    shuffled independently of each other.  Columns are standardised first, so that their
+    units do not matter.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ def _dependence(rows, widths, n_steps, random_state):
     Returns
     -------
     divergence : float
-        Estimated Kullback-Leibler divergence in nats.
+        Estimated Kullback-Leibler divergence in nats, 0 for independent blocks.
 
     Raises
     ------

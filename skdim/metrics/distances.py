@@ -87,7 +87,8 @@ def _with_finite_variance(output_distribution):
     """Return the target distribution as a ``Distribution`` object.
 
     ``output_distribution`` is a name or a distribution of scipy.stats.  ValueError is
-    raised if its variance is infinite, because the distance would be infinite too.
+    raised if its variance is infinite, because the Wasserstein distance would be
+    infinite too.
     """
     target = Distribution(output_distribution)
     is_newer = hasattr(target.distribution, "variance")  # scipy has two kinds
@@ -219,9 +220,9 @@ default="normal"
 def _characteristic_functions(projections):
     """Yield the empirical characteristic functions of all columns, knot by knot.
 
-    ``projections`` has the shape (n_samples, n_projections).  The 21 knots are the
-    multiples of 0.25 from 0 to 5.  Each yielded array is complex, of shape
-    (n_projections,).
+    ``projections`` has the shape (n_samples, n_projections).  For each knot t, the mean
+    of ``exp(1j * t * projections)`` over rows is yielded, complex of shape
+    (n_projections,).  The 21 knots are the multiples of 0.25 from 0 to 5.
     """
     step = np.exp(1j * _KNOT_STEP * projections)
     power = np.ones_like(step)
@@ -277,9 +278,9 @@ default="normal"
 def _kolmogorov_smirnov(probability):
     """Return the Kolmogorov-Smirnov distance of each column from U[0, 1].
 
-    ``probability`` has the shape (n_samples, n_columns); each column holds values of
-    the target's distribution function in ascending order.  The result has the shape
-    (n_columns,).
+    ``probability`` has the shape (n_samples, n_columns).  Each column holds the values
+    of the target's distribution function at the points of a sample, in ascending order.
+    The result has the shape (n_columns,), each distance between 0 and 1.
     """
     steps = np.arange(len(probability) + 1)[:, None] / len(probability)
     gaps = np.maximum(probability - steps[:-1], steps[1:] - probability)

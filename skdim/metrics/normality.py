@@ -22,7 +22,15 @@ _BETA = 0.01, 100
 
 
 class NormalityResult(NamedTuple):
-    """Result of a test of normality: ``statistic`` and ``pvalue``, both floats."""
+    """Result of a test of normality.
+
+    Attributes
+    ----------
+    statistic : float
+        Value of the test statistic; the larger, the farther from normal.
+    pvalue : float
+        Probability, for a normal sample, of a statistic at least this large.
+    """
 
     statistic: float
     pvalue: float
@@ -190,7 +198,10 @@ default="normal"
 
 
 def _warn_of_approximation(n_samples, n_components):
-    """Warn if the log-normal p-value is wrong for a sample of this shape."""
+    """Warn if the log-normal p-value of ``henze_zirkler_test`` is wrong for this shape.
+
+    It is wrong above 16 components, or with fewer than 10 rows for each component.
+    """
     if n_components <= 16 and n_samples >= 10 * n_components:
         return
     warnings.warn(
@@ -202,11 +213,12 @@ def _warn_of_approximation(n_samples, n_components):
 
 
 def _whitened(Z):
-    """Return the rows of Z, mapped by an affine map to mean 0 and covariance I.
+    """Return the sample Z, mapped by an affine map to mean 0 and covariance I.
 
     Z and the result have the shape (n_samples, n_components); covariances are sums of
     products divided by ``n_samples``.  The columns of the result are the principal
-    components of Z, rescaled.  ValueError is raised if the covariance is singular.
+    components of Z, each scaled to variance 1.  ValueError is raised if the covariance
+    is singular.
     """
     left, values, _ = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
     if values[-1] <= values[0] * len(Z) * np.finfo(np.float64).eps:
@@ -221,8 +233,8 @@ def _statistic(Z, beta):
     """Return the BHEP statistic of the rows of Z for the null hypothesis N(0, I).
 
     Z has the shape (n_samples, n_components).  ``beta`` is the standard deviation of
-    the weight in the integral of ``bhep_test``.  The result is a float, 0 or above up
-    to rounding.
+    the weight in the integral of ``bhep_test``.  The result is a float, 0 or above
+    except for rounding errors.
     """
     n_samples, n_components = Z.shape
     squares = np.square(Z).sum(axis=1)
@@ -239,8 +251,8 @@ def _sum_over_pairs(Z, squares, beta):
     """Return the sum of ``exp(-beta^2 |z_i - z_j|^2 / 2)`` over all i and j.
 
     Z has the shape (n_samples, n_components), and ``squares`` holds the squared norm of
-    each of its rows.  It is computed in blocks, so that memory does not grow with the
-    square of ``n_samples``.
+    each row, of shape (n_samples,).  The sum is computed in blocks, so that memory does
+    not grow with the square of ``n_samples``.
     """
     n_rows = max(1, _ENTRIES_AT_ONCE // len(Z))  # a block of pairs at a time
     total = 0.0
@@ -254,18 +266,20 @@ def _sum_over_pairs(Z, squares, beta):
 def _null_cumulants(n_samples, n_components, beta):
     """Return mean, variance and third cumulant of ``_statistic`` for rows from N(0, I).
 
-    They determine the p-value of ``bhep_test``.  Mean and variance are exact, the third
-    cumulant is the limit for many rows.  The statistic is ``n_samples`` times the mean
-    over all i and j of the kernel ``exp(-beta^2 |z_i - z_j|^2 / 2)``, centred in both
-    arguments.  Its cumulants are sums of expected products of kernels, which are
-    Gaussian integrals.
+    These three floats determine the p-value of ``bhep_test``.  Mean and variance are
+    exact, the third cumulant is the limit for many rows.  The statistic is
+    ``n_samples`` times the mean over all i and j of the kernel
+    ``exp(-beta^2 |z_i - z_j|^2 / 2)``, centred so that its expectation over either
+    argument under N(0, I) is 0.  The cumulants are sums of expected products of
+    kernels; these expectations are Gaussian integrals, known in closed form.
     """
 
     def expected(*edges):
-        """Return the expected product of the kernels of some pairs of rows.
+        """Return the expected product of kernels, one for each of some pairs of rows.
 
-        Each edge is a pair (i, j) of row numbers from 0 to 3.  The rows are independent
-        and follow N(0, I); the kernels are not centred.
+        Each edge is a pair (i, j) of row numbers from 0 to 3, with the kernel of rows i
+        and j.  The rows are independent and follow N(0, I); the kernels are not
+        centred.
         """
         laplacian = np.zeros((4, 4))
         for i, j in edges:
@@ -286,8 +300,9 @@ def _null_cumulants(n_samples, n_components, beta):
 def _henze_zirkler_null(n_components, beta):
     """Return the approximate null distribution of the Henze-Zirkler statistic.
 
-    It is the frozen log-normal distribution of scipy whose mean and variance Henze and
-    Zirkler give for this number of components and this ``beta``.
+    It is a frozen log-normal distribution of scipy.  Its mean and variance are those
+    which Henze and Zirkler give for the statistic of normal samples, with this number
+    of components and this ``beta`` (see ``_statistic``).
     """
     d, b2 = n_components, beta**2
     a, w = 1 + 2 * b2, (1 + b2) * (1 + 3 * b2)

@@ -1,4 +1,4 @@
-"""Checks of samples and parameters, and the floor of a distance.
+"""Checks of samples and parameters, random directions, and the floor of a distance.
 
 The floor is the mean distance of samples drawn from the target distribution itself.
 """
@@ -93,11 +93,12 @@ def check_sample(Z, *, min_rows=1, name="Z"):
     min_rows : int, default=1
         Smallest number of rows that is accepted.
     name : str, default="Z"
-        Name of the argument in messages of errors.
+        Name of the argument in error messages.
 
     Returns
     -------
     Z : ndarray of shape (n_samples, n_columns)
+        The same numbers in double precision.
 
     Raises
     ------
@@ -125,7 +126,11 @@ def check_sample(Z, *, min_rows=1, name="Z"):
 
 
 def _real_numbers(Z, name):
-    """Return Z as a float64 array of any shape, or raise a ValueError that names it."""
+    """Return Z as a float64 array of the same shape, for ``check_sample``.
+
+    ValueError is raised if Z is no array of real numbers; the message calls it
+    ``name``.
+    """
     options = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
     try:
         return check_array(Z, dtype=np.float64, ensure_all_finite=False, **options)
@@ -139,14 +144,15 @@ def _real_numbers(Z, name):
 def normal_sample(Z, output_distribution, *, min_rows=1):
     """Check a sample and map it from its target distribution to N(0, I).
 
-    After this map metrics need only compare a sample with N(0, I).
+    After this map, a metric only needs to compare the sample with N(0, I).
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
         The sample.
     output_distribution : str or scipy.stats distribution
-        Target distribution of every component; components are independent.
+        Target distribution of every component; components are independent.  The names
+        are "normal" and "uniform".
     min_rows : int, default=1
         Smallest number of rows that is accepted.
 
@@ -176,7 +182,10 @@ def check_count(name, value):
 
 
 def check_positive(name, value):
-    """Raise ValueError unless ``value`` of ``name`` is a finite real number above 0."""
+    """Raise ValueError unless ``value`` is a finite real number above 0.
+
+    The message calls the parameter ``name``.
+    """
     is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
     if not (is_number and 0 < value < np.inf):
         raise ValueError(
@@ -188,9 +197,9 @@ def check_positive(name, value):
 def random_directions(n_components, n_projections, rng):
     """Return unit vectors drawn uniformly from the sphere, to project samples on.
 
-    They are the columns of an array of shape (n_components, n_projections).  ``rng`` is
-    a ``numpy.random.RandomState``.  ValueError is raised if ``n_projections`` is not an
-    integer above 0.
+    The vectors are the columns of an array of shape (n_components, n_projections).
+    ``rng`` is a ``numpy.random.RandomState``.  ValueError is raised if
+    ``n_projections`` is not an integer above 0.
     """
     check_count("n_projections", n_projections)
     directions = rng.normal(size=(n_components, n_projections))

@@ -1,4 +1,4 @@
-"""Scorers for model selection without labels, and the information they measure."""
+"""Scorers for model selection without labels, and ``reference_information``."""
 
 from functools import lru_cache
 
@@ -159,9 +159,8 @@ def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
         Ignored.
     reference_noise : float, default=1.0
         Standard deviation of the reference noise, relative to that of codes that follow
-        N(0, I); above 0.
-        Detail finer than the noise counts little, and larger values favour more
-        components.  Set it with ``functools.partial``.
+        N(0, I); above 0.  Detail finer than the noise counts little, and larger values
+        favour more components.  Set it with ``functools.partial``.
 
     Returns
     -------
@@ -287,7 +286,8 @@ def _least_divergence(Z):
     """Return a lower bound on the Kullback-Leibler divergence of a sample from N(0, I).
 
     Z has the shape (n_samples, n_components), and the bound is in nats, 0 or above.  It
-    follows from the sliced 2-Wasserstein distance by Talagrand's inequality.
+    follows from the sliced 2-Wasserstein distance by Talagrand's inequality; see
+    ``reference_information_score``, which subtracts it.
     """
     square = sliced_wasserstein_distance(Z) ** 2 - _normal_floor(*Z.shape) ** 2
     return Z.shape[1] / 2 * max(0.0, square)
@@ -295,9 +295,10 @@ def _least_divergence(Z):
 
 @lru_cache  # a search for parameters asks many times for few shapes
 def _normal_floor(n_samples, n_components):
-    """Return the mean sliced 2-Wasserstein distance of samples drawn from N(0, I).
+    """Return the mean sliced 2-Wasserstein distance from N(0, I) of normal samples.
 
-    The distance is that from N(0, I); it is above 0 because samples are finite.
+    The samples are drawn from N(0, I) with the shape (n_samples, n_components).  Their
+    distance is above 0 because they are finite, so scores compare with it.
     """
     return sample_floor(sliced_wasserstein_distance, n_samples, n_components)
 
@@ -305,9 +306,10 @@ def _normal_floor(n_samples, n_components):
 def _normal_codes(estimator, X):
     """Return the codes of X, mapped from their target distribution to N(0, I).
 
-    ``estimator`` is a fitted estimator of skdim or a pipeline that ends in one.  X is
-    an input of its ``transform``, at least two rows.  The result has the shape
-    (n_samples, n_components).  ValueError is raised if the outputs are not codes.
+    ``estimator`` is a fitted estimator of skdim, or a pipeline that ends in one.  X has
+    at least two rows or images, as ``estimator.transform`` takes them.  The result has
+    the shape (n_samples, n_components).  ValueError is raised if ``transform`` does not
+    return codes.
     """
     target = distribution_of(estimator)
     return normal_sample(estimator.transform(X), target, min_rows=2)
@@ -316,7 +318,7 @@ def _normal_codes(estimator, X):
 def distribution_of(estimator):
     """Return the target distribution of the codes of a fitted estimator.
 
-    Metrics take it as ``output_distribution``.
+    It is passed to metrics as ``output_distribution``.
 
     Parameters
     ----------
@@ -326,7 +328,7 @@ def distribution_of(estimator):
     Returns
     -------
     distribution : str or scipy.stats distribution
-        Its attribute ``output_distribution_``.
+        The attribute ``output_distribution_`` of the estimator of skdim.
 
     Raises
     ------
@@ -348,8 +350,9 @@ def distribution_of(estimator):
 def last_step(estimator):
     """Return the estimator of skdim that is passed, or that ends the passed pipeline.
 
-    Scorers read its fitted attributes.  Pipelines may be nested.  ValueError is raised
-    if the last step is no estimator of skdim, and NotFittedError if it is not fitted.
+    Scorers read the fitted attributes of this estimator.  Pipelines may be nested.
+    ValueError is raised if the last step is no estimator of skdim, and NotFittedError
+    if it is not fitted.
     """
     last = estimator
     while isinstance(last, Pipeline):

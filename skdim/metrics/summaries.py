@@ -1,4 +1,4 @@
-"""Summaries of a sample in one number: spread of norms, dependence and rank."""
+"""Summaries of a sample in one number: spread of norms, dependence or rank."""
 
 import numpy as np
 from scipy import special, stats
@@ -118,7 +118,7 @@ def total_correlation(Z):
 
 
 def effective_rank(Z, output_distribution="normal"):
-    """Return the effective rank of a sample: the number of directions it varies in.
+    """Return the effective rank: the number of directions that a sample varies in.
 
     The singular values of the centred sample are divided by their sum.  The effective
     rank is the exponential of the entropy of these shares.  A low rank shows that
