@@ -70,7 +70,7 @@ class BatchSource:
     pairs : PairSpec
         How views are made.
     seed : int
-        Chooses the rows among which neighbours are searched in large data.
+        Chooses the rows among which neighbours are looked for in large data.
     device : torch.device
         Where inputs are scaled and returned.
 
@@ -104,14 +104,14 @@ class BatchSource:
     def _neighbors(self, seed: int) -> np.ndarray | None:
         """Return the indices of the nearest rows of each row.
 
-        They are for the augmentation "neighbors" and, in a table with classes, for
-        partners of rows.  If there are classes, the nearest rows are searched in the
-        class of the row.
+        Needed by the augmentation "neighbors" and, in a table with classes, for
+        partners of rows.  With classes, the nearest rows are those of the same class,
+        or of all classes if the class of the row is unknown.
 
         Parameters
         ----------
         seed : int
-            Chooses the rows among which neighbours are searched in large data.
+            Chooses the rows among which neighbours are looked for in large data.
 
         Returns
         -------
@@ -227,10 +227,10 @@ class BatchSource:
     def _partners(self, index: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """Draw a row of the same class for each row in ``index``; return their indices.
 
-        Views are made of these partners instead of the rows.  In a table, or if an
-        augmentation needs neighbours, a partner is one of the nearest rows of the
-        class; else it is any row of the class, the row itself included.  A row whose
-        class is unknown, and every row of data without classes, is its own partner.
+        Views are made of these partners instead of the rows.  In a table, a partner is
+        one of the nearest rows of the class; among images it is any row of the class,
+        the row itself included.  A row whose class is unknown, and every row of data
+        without classes, is its own partner.
         ``index`` and the result are integer arrays of shape (n_drawn,).  ``generator``
         makes the draws.
         """

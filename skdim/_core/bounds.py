@@ -303,11 +303,12 @@ def _exp(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Bound:
-    """A choice of the ``objective`` parameter: what is maximised, and what is reported.
+    """What training maximises, and what it reports, for one choice of bound.
 
-    ``objective`` and ``estimate`` take score matrices of shape (..., n, n), where
-    ``scores[..., i, j]`` scores code i with noisy code j and pairs are on the diagonal.
-    Both return a Tensor of shape ().
+    The estimators' parameter ``objective`` names the choice, a key of ``BOUNDS``.
+    The functions ``objective`` and ``estimate`` take score matrices of shape (..., n,
+    n), where ``scores[..., i, j]`` scores code i with noisy code j and pairs are on the
+    diagonal.  Both return a Tensor of shape ().
 
     Parameters
     ----------

@@ -223,8 +223,7 @@ def checked(value: float) -> float:
 def diverged(value: float) -> ValueError:
     """Return, without raising it, a ValueError which says that training diverged.
 
-    ``value`` is NaN or infinity, the number from which this was seen; the message
-    quotes it.
+    ``value`` is NaN or infinity, the number that showed it; the message quotes it.
     """
     return ValueError(
         f"Training diverged: the information or the codes became {value}; lower "

@@ -161,10 +161,10 @@ class Channel(ABC):
         """Return the log density ratio ``log p(y_j | u_i) / p(y_j)`` for every i and j.
 
         This is the critic of the channel, from which bounds on the mutual information
-        of ``u`` and ``y`` are computed.  No critic is better if the codes to which the
-        noise was added follow ``distribution``.  If ``u`` holds other codes, such as
-        those of augmented views, each component of the code behind ``y`` is predicted
-        as ``slope * u``, with an error of size ``residual``.
+        of ``u`` and ``y`` are computed.  It assumes that the codes to which the noise
+        was added follow ``distribution``.  If ``u`` holds other codes, such as those of
+        augmented views, each component of the code behind ``y`` is predicted as ``slope
+        * u``, with an error of size ``residual``.
 
         Parameters
         ----------
@@ -356,7 +356,7 @@ class UniformChannel(Channel):
 class _SmoothBox(torch.autograd.Function):
     """Scores ``-sum_k |y_jk - u_ik|^8``, a smooth replacement of a box's log density.
 
-    A function with a gradient of its own, for ``UniformChannel.log_ratio``.
+    An autograd function with a hand-written gradient, for ``UniformChannel.log_ratio``.
     ``_SmoothBox.apply(u, y)`` takes codes ``u`` of shape (n_codes, n_components) and
     noisy codes ``y`` of shape (n_noisy, n_components), both in units of the half-width
     of the box, and returns scores of shape (n_codes, n_noisy).  Beyond a difference of

@@ -372,16 +372,17 @@ class Embedding(nn.Module):
 
 
 class SeparableCritic(Critic):
-    """Scaled inner product of two learned embeddings, ``g(u)^T h(y) / sqrt(256)``.
+    """A critic that is an inner product of embeddings, ``g(u)^T h(y) / sqrt(256)``.
 
-    "Encode-and-dot" of arXiv:1808.06670.  256 is the width of both embeddings.  The
-    embedding ``g`` is the same at every position of an image, like a network of 1x1
-    convolutions.
+    "Encode-and-dot" of arXiv:1808.06670.  Both embeddings are learned and have the
+    width 256.  The embedding ``g`` is the same at every position of an image, like a
+    network of 1x1 convolutions.
 
-    ``forward(u, y)`` takes ``u`` of shape (n_rows, n_u), or (n_positions, n_rows, n_u)
-    for features at positions of an image, and ``y`` of shape (n_rows, n_y).  It returns
-    scores of shape (n_rows, n_rows), or (n_positions, n_rows, n_rows), where
-    ``scores[..., i, j]`` scores ``u_i`` with ``y_j``.
+    ``forward(u, y)`` takes codes or features ``u`` of shape (n_rows, n_u), or features
+    at positions of an image of shape (n_positions, n_rows, n_u), and noisy codes or
+    codes ``y`` of shape (n_rows, n_y).  It returns scores of shape (n_rows, n_rows), or
+    (n_positions, n_rows, n_rows), where ``scores[..., i, j]`` scores ``u_i`` with
+    ``y_j``; pairs, which belong to the same row, are on the diagonal.
 
     Parameters
     ----------
@@ -406,14 +407,15 @@ class SeparableCritic(Critic):
 
 
 class BilinearCritic(Critic):
-    """Score ``u^T W y + a^T u^2 + b^T y^2 + c^T y + d`` with learned coefficients.
+    """A critic ``u^T W y + a^T u^2 + b^T y^2 + c^T y + d`` with learned coefficients.
 
     Squares are elementwise.  The log density ratio of a normal channel has this form.
 
-    ``forward(u, y)`` takes ``u`` of shape (n_rows, n_u), or (n_positions, n_rows, n_u)
-    for features at positions of an image, and ``y`` of shape (n_rows, n_y).  It returns
-    scores of shape (n_rows, n_rows), or (n_positions, n_rows, n_rows), where
-    ``scores[..., i, j]`` scores ``u_i`` with ``y_j``.
+    ``forward(u, y)`` takes codes or features ``u`` of shape (n_rows, n_u), or features
+    at positions of an image of shape (n_positions, n_rows, n_u), and noisy codes or
+    codes ``y`` of shape (n_rows, n_y).  It returns scores of shape (n_rows, n_rows), or
+    (n_positions, n_rows, n_rows), where ``scores[..., i, j]`` scores ``u_i`` with
+    ``y_j``; pairs, which belong to the same row, are on the diagonal.
 
     Parameters
     ----------
@@ -439,15 +441,16 @@ class BilinearCritic(Critic):
 
 
 class ConcatenatedCritic(Critic):
-    """A perceptron applied to every pair ``[u_i, y_j]``, joined into one vector.
+    """A critic that applies a perceptron to every pair, as one vector ``[u_i, y_j]``.
 
     "Concatenate-and-convolve" of arXiv:1808.06670.  Memory grows with the square of the
     batch size.
 
-    ``forward(u, y)`` takes ``u`` of shape (n_rows, n_u), or (n_positions, n_rows, n_u)
-    for features at positions of an image, and ``y`` of shape (n_rows, n_y).  It returns
-    scores of shape (n_rows, n_rows), or (n_positions, n_rows, n_rows), where
-    ``scores[..., i, j]`` scores ``u_i`` with ``y_j``.
+    ``forward(u, y)`` takes codes or features ``u`` of shape (n_rows, n_u), or features
+    at positions of an image of shape (n_positions, n_rows, n_u), and noisy codes or
+    codes ``y`` of shape (n_rows, n_y).  It returns scores of shape (n_rows, n_rows), or
+    (n_positions, n_rows, n_rows), where ``scores[..., i, j]`` scores ``u_i`` with
+    ``y_j``; pairs, which belong to the same row, are on the diagonal.
 
     Parameters
     ----------

@@ -35,9 +35,9 @@ def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
     Parameters
     ----------
     model : Model
-        From ``inference.restored(..., gradients=True)``, called inside the ``with``
-        block of this function: the model then computes in double precision and with
-        gradients.
+        From ``with inference.restored(..., gradients=True) as model``.  Inside this
+        block, where ``log_density`` must be called, the model computes in double
+        precision and with gradients.
     rows : array-like of shape (n_rows, *input_shape)
         Rows before scaling.
     device : torch.device
@@ -81,7 +81,8 @@ def log_volume(jacobian: Tensor) -> Tensor:
     Parameters
     ----------
     jacobian : Tensor of shape (n_rows, n_components, n_inputs)
-        One matrix for each row; ``n_components`` must not exceed ``n_inputs``.
+        Derivatives of the code of each row with respect to its inputs.
+        ``n_components`` must not exceed ``n_inputs``.
 
     Returns
     -------

@@ -29,7 +29,7 @@ def divergence_from_shuffled(
     A block is a group of neighbouring columns.  Let p be the density of the rows, and q
     the product of the marginal densities of the blocks.  The result estimates a lower
     bound on ``KL(p || q)``, which measures how strongly the blocks depend on each
-    other.  For two blocks, it is their mutual information.
+    other.  For two blocks, ``KL(p || q)`` is their mutual information.
 
     A network learns ``log(p / q)`` by logistic regression on 60 % of the rows, against
     rows whose blocks are shuffled independently.  Every 50 steps, the Donsker-Varadhan
@@ -109,7 +109,8 @@ def _shuffled(rows: Tensor, widths: list[int], generator: torch.Generator) -> Te
     """Return a copy of ``rows`` in which blocks of columns are independent.
 
     The order of rows is permuted at random in each block of columns, independently of
-    the other blocks.  ``rows`` and the result have the shape (n_rows, n_columns),
+    the other blocks, so that rows follow the product of the blocks' marginal
+    distributions.  ``rows`` and the result have the shape (n_rows, n_columns),
     ``widths`` gives the number of columns of each block, and ``generator`` draws the
     permutations.
     """
@@ -155,7 +156,8 @@ def _learn(
 def _bound(network: _Critic, rows: Tensor, widths: list[int], seed: int) -> float:
     """Return the Donsker-Varadhan bound that the critic reaches on held-out rows.
 
-    It chooses the best weights of the critic, and then gives the final estimate.
+    Used during training to choose the best weights of the critic, and after it for the
+    final estimate.
 
     Parameters
     ----------
