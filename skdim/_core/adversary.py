@@ -20,10 +20,11 @@ __all__ = ["Discriminator"]
 class Discriminator(nn.Module):
     """A perceptron that learns to tell codes from draws of the prior.
 
-    Training minimises two cross-entropies in turn: the discriminator's own optimiser
-    lowers ``classification_loss``, and the encoder lowers ``fooling_loss``, until codes
-    look like draws of the prior (the non-saturating loss of Goodfellow et al.,
-    arXiv:1406.2661).
+    The prior is the distribution that codes are trained to follow.  Two losses are
+    minimised in turn: the optimiser from ``optimizer`` lowers ``classification_loss``
+    by training the discriminator, and the optimiser of the encoder lowers
+    ``fooling_loss``, until codes look like draws of the prior (the non-saturating loss
+    of Goodfellow et al., arXiv:1406.2661).
 
     Parameters
     ----------
@@ -31,6 +32,13 @@ class Discriminator(nn.Module):
         Number of components of the code.
     generator : torch.Generator or None
         Draws the network weights; None leaves them unset, to be loaded.
+
+    Attributes
+    ----------
+    layers : nn.Sequential
+        Maps codes of shape (n_rows, n_components) to logits of shape (n_rows, 1), the
+        log odds that a code is a draw of the prior.  Two hidden layers, of 1000 and 200
+        units.
     """
 
     hidden_layer_sizes = (1000, 200)  # as in arXiv 1808.06670
@@ -44,18 +52,22 @@ class Discriminator(nn.Module):
         self.layers.append(linear(sizes[-1], 1, generator))
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return a new Adam optimiser of the discriminator; its rate stays constant."""
+        """Return a new Adam optimiser for the parameters of the discriminator.
+
+        Its learning rate, 2e-3, stays constant during training.
+        """
         return torch.optim.Adam(
             self.parameters(), self.learning_rate, betas=self.betas, fused=True
         )
 
     def classification_loss(self, codes: Tensor, draws: Tensor) -> Tensor:
-        """Return the discriminator's loss for telling codes from draws of the prior.
+        """Return the loss that trains the discriminator to tell codes from draws.
 
         Parameters
         ----------
         codes : Tensor of shape (n_rows, n_components)
-            Codes in the units of the prior, detached from the encoder.
+            Codes, mapped to the prior by ``Channel.squash`` and detached from the
+            encoder.
         draws : Tensor of shape (n_rows, n_components)
             Random draws from the prior.
 
@@ -63,25 +75,28 @@ class Discriminator(nn.Module):
         -------
         loss : Tensor of shape ()
             Sum of the mean cross-entropies of codes and of draws, in nats; ``2 log(2)``
-            at chance.
+            if the discriminator cannot tell them apart.
         """
         of_draws, of_codes = self.layers(torch.cat([draws, codes])).split(len(draws))
         return softplus(-of_draws).mean() + softplus(of_codes).mean()
 
     def fooling_loss(self, codes: Tensor) -> Tensor:
-        """Return the encoder's loss for making codes pass for draws of the prior.
+        """Return the loss that trains the encoder to make codes look like draws.
 
-        Its gradient reaches the codes but not the discriminator.
+        The loss is low if the discriminator takes codes for draws of the prior.  Its
+        gradient reaches the codes but not the parameters of the discriminator.
 
         Parameters
         ----------
         codes : Tensor of shape (n_rows, n_components)
-            Codes in the units of the prior, attached to the encoder.
+            Codes, mapped to the prior by ``Channel.squash`` and attached to the
+            encoder.
 
         Returns
         -------
         loss : Tensor of shape ()
-            Mean cross-entropy in nats; ``log(2)`` at chance.
+            Mean cross-entropy in nats; ``log(2)`` if the discriminator cannot tell
+            codes from draws.
         """
         with self._frozen():
             return softplus(-self.layers(codes)).mean()

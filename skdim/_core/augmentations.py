@@ -25,9 +25,9 @@ __all__ = ["AUGMENTATIONS", "Augmentation"]
 
 
 def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return independent draws from U[0, 1) in a tensor of this shape.
+    """Return a tensor of independent draws from U[0, 1), made by ``generator``.
 
-    It has the data type and the device of the tensor ``like``.
+    The tensor has the given ``shape``, and the data type and the device of ``like``.
     """
     draws = torch.empty(shape, dtype=like.dtype, device=like.device)
     return draws.uniform_(generator=generator)
@@ -36,16 +36,20 @@ def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) ->
 def _per_image(x: Tensor, generator: torch.Generator, n: int = 1) -> Tensor:
     """Draw ``n`` independent numbers, uniform in [-1, 1), for each image of ``x``.
 
-    The result has the shape (n, n_images, 1, 1, 1): each of its n parts broadcasts with
-    the images, of shape (n_images, channels, height, width).
+    Augmentations turn them into angles, factors and shifts.  ``x`` has the shape
+    (n_images, channels, height, width), and the result has the shape (n, n_images, 1,
+    1, 1): each of its n elements along the first axis broadcasts with ``x``.
+    ``generator`` makes the draws.
     """
     return 2 * uniform((n, len(x), 1, 1, 1), x, generator) - 1
 
 
 def _chosen(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Choose each image of the batch ``x`` with this probability, independently.
+    """Choose images at random, each independently with the given ``probability``.
 
-    The result is a mask of shape (n_images, 1, 1, 1), True for the chosen images.
+    Used by ``flip``.  ``x`` has the shape (n_images, channels, height, width).  The
+    result is a mask of shape (n_images, 1, 1, 1), True for the chosen images.
+    ``generator`` makes the draws.
     """
     return uniform((len(x), 1, 1, 1), x, generator) < probability
 
@@ -56,8 +60,8 @@ def _chosen(x: Tensor, probability: float, generator: torch.Generator) -> Tensor
 def jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return a table with normal noise of standard deviation ``strength`` added.
 
-    An augmentation of tables.  The noise is independent for each cell of ``x``, which
-    holds scaled columns and has the shape (n_rows, n_features).
+    An augmentation of tables.  ``generator`` draws the noise independently for each
+    cell of ``x``, which holds scaled columns and has the shape (n_rows, n_features).
     """
     noise = torch.empty_like(x).normal_(std=strength, generator=generator)
     return x + noise
@@ -68,10 +72,11 @@ def swap(
 ) -> Tensor:
     """Return a table in which some cells are replaced by those of a near row.
 
-    An augmentation of tables.  Each cell of ``x`` is replaced, independently with
-    probability ``strength``, by the same cell of ``near``.  Both have the shape
-    (n_rows, n_features), and row i of ``near`` is one of the nearest rows of row i of
-    ``x``.
+    The augmentation of tables that users call "neighbors".  Each cell of ``x`` is
+    replaced, independently with probability ``strength``, by the cell of ``near`` in
+    the same place.  ``x``, ``near`` and the result have the shape (n_rows, n_features),
+    and row i of ``near`` is one of the nearest rows of row i of ``x``.  ``generator``
+    chooses the cells.
     """
     return torch.where(uniform(x.shape, x, generator) < strength, near, x)
 
@@ -81,7 +86,8 @@ def marginal(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
     An augmentation of tables.  Each cell of ``x``, of shape (n_rows, n_features), is
     replaced, independently with probability ``strength``, by the cell of a random row
-    of ``x`` in the same column.  This is the corruption of SCARF, arXiv 2106.15147.
+    of ``x`` in the same column.  ``generator`` chooses cells and rows.  This is the
+    corruption of SCARF, arXiv 2106.15147.
     """
     rows = torch.randint(len(x), x.shape, generator=generator, device=x.device)
     return swap(x, x.gather(0, rows), strength, generator)
@@ -93,9 +99,10 @@ def marginal(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def shift(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return images shifted at random by whole pixels along height and width.
 
-    An augmentation.  Both shifts are drawn for each image of ``x``, of shape (n_images,
-    channels, height, width), uniformly from ``-strength`` to ``strength`` times its
-    height or width.  Pixels at the edge are repeated.
+    An augmentation of images.  For each image of ``x``, of shape (n_images, channels,
+    height, width), ``generator`` draws two shifts independently: one uniformly from
+    ``-strength`` to ``strength`` times the height, the other likewise times the width.
+    What moves in from outside the image repeats the pixels at the edge.
     """
     n, _, height, width = x.shape
     rows, columns = (
@@ -114,11 +121,11 @@ def shift(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def _offset(
     size: int, strength: float, n: int, like: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Draw for each of ``n`` images by how many pixels it is shifted along one axis.
+    """Draw for each of ``n`` images by how many pixels ``shift`` moves it on one axis.
 
-    Draws are integers, uniform between ``-strength * size`` and ``strength * size``,
-    with ``size`` the number of pixels along the axis.  The result has the shape (n, 1)
-    and is on the device of ``like``.
+    ``size`` is the number of pixels along the axis.  ``generator`` draws integers,
+    uniformly from ``-m`` to ``m`` with ``m = round(strength * size)``.  The result has
+    the shape (n, 1) and is on the device of ``like``.
     """
     most = round(strength * size)
     return torch.randint(
@@ -129,11 +136,12 @@ def _offset(
 def affine(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return images that are rotated, scaled, sheared and shifted at random.
 
-    An augmentation.  At ``strength`` 1, each image of ``x``, of shape (n_images,
-    channels, height, width), is rotated by up to 60 degrees, scaled by a factor from
-    exp(-0.4) to exp(0.4), sheared by up to 0.4 pixels a pixel, and shifted by up to 20
-    % of its height and width.  Angle, logarithm of the factor, shear and shifts are
-    drawn uniformly, and their limits are proportional to ``strength``.
+    An augmentation of images.  At ``strength`` 1, each image of ``x``, of shape
+    (n_images, channels, height, width), is rotated by up to 60 degrees, scaled by a
+    factor from exp(-0.4) to exp(0.4), sheared by up to 0.4 pixels a pixel, and shifted
+    by up to 20 % of its height and width.  ``generator`` draws angle, logarithm of the
+    factor, shear and shifts uniformly for each image.  The limits of the draws are
+    proportional to ``strength``.
     """
     angle, stretch, shear, right, down = _per_image(x, generator, 5) * strength
     angle = angle * (math.pi / 3)
@@ -149,10 +157,11 @@ def affine(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def crop(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return a random box of each image, enlarged to the size of the image.
 
-    An augmentation.  The box has at least ``1 - strength`` of the area of its image.
-    Its aspect ratio is that of the image times a random factor, between 3/4 and 4/3 at
-    ``strength`` 1 and nearer to 1 below.  ``x`` has the shape (n_images, channels,
-    height, width).
+    An augmentation of images.  ``x`` and the result have the shape (n_images, channels,
+    height, width).  ``generator`` draws size and place of a box in each image.  The box
+    has at least ``1 - strength`` of the area of the image.  The aspect ratio of the box
+    is that of the image times a random factor.  At ``strength`` 1 the factor is between
+    3/4 and 4/3; the smaller the strength, the nearer to 1.
     """
     area = 1 - strength * uniform((len(x), 1, 1, 1), x, generator)
     stretch, right, down = _per_image(x, generator, 3)
@@ -168,13 +177,13 @@ def crop(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def _resample(x: Tensor, maps: Tensor) -> Tensor:
-    """Return images under an affine map of each, for ``affine`` and ``crop``.
+    """Apply one affine map of coordinates to each image, for ``affine`` and ``crop``.
 
-    Pixels are interpolated bilinearly.  ``x`` has the shape (n_images, channels,
-    height, width), and ``maps`` the shape (n_images, 2, 3).  The affine map of an image
-    takes the coordinates (right, down, 1) of a pixel of the result to those of the
-    place in ``x`` that it shows.  Coordinates go from -1 to 1 over width and height.
-    Outside the image, pixels at the edge are repeated.
+    ``x`` and the result have the shape (n_images, channels, height, width), and
+    ``maps`` has the shape (n_images, 2, 3).  A pixel of the result with coordinates
+    (right, down) shows the place ``map @ (right, down, 1)`` of the image in ``x``.
+    Coordinates go from -1 to 1 over width and height.  Pixels are interpolated
+    bilinearly, and outside the image the pixels at the edge are repeated.
     """
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
@@ -183,7 +192,8 @@ def _resample(x: Tensor, maps: Tensor) -> Tensor:
 def flip(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return images, each mirrored left to right with probability ``strength``.
 
-    An augmentation.  ``x`` has the shape (n_images, channels, height, width).
+    An augmentation of images.  ``x`` has the shape (n_images, channels, height, width).
+    ``generator`` chooses each image independently.
     """
     return torch.where(_chosen(x, strength, generator), x.flip(3), x)
 
@@ -191,15 +201,16 @@ def flip(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def color(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return images with random brightness, contrast, saturation and colour balance.
 
-    An augmentation.  For each image of ``x``, of shape (n_images, channels, height,
-    width), with every ``u`` drawn uniformly from [-1, 1):
+    An augmentation of images.  The following is done to each image of ``x``, of shape
+    (n_images, channels, height, width).  ``generator`` draws every ``u`` independently
+    and uniformly from [-1, 1):
 
     - saturation: the difference of each pixel from its mean over channels is multiplied
       by ``1 + strength * u``;
-    - contrast: the difference of the image from its mean is multiplied by another such
-      factor;
+    - contrast: the difference of each pixel from the mean of the image, over pixels and
+      channels, is multiplied by ``1 + strength * u``;
     - brightness: ``strength * u`` is added to the image;
-    - balance: ``0.5 * strength * u`` is added to each channel.
+    - balance: ``0.5 * strength * u`` is added to each channel, with its own ``u``.
     """
     brightness, contrast, saturation = _per_image(x, generator, 3) * strength
     balance = 2 * uniform((len(x), x.shape[1], 1, 1), x, generator) - 1
@@ -212,8 +223,9 @@ def color(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def blur(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return images that are mixed with their 3x3 box blur.
 
-    An augmentation.  The share of the blur is drawn uniformly from [0, strength) for
-    each image of ``x``, of shape (n_images, channels, height, width).
+    An augmentation of images.  Each image of ``x``, of shape (n_images, channels,
+    height, width), becomes ``(1 - share) * image + share * blurred``.  ``generator``
+    draws the share uniformly from [0, strength) for each image.
     """
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     share = strength * uniform((len(x), 1, 1, 1), x, generator)
@@ -223,10 +235,10 @@ def blur(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 def erase(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Return images in which a random box is set to 0, in all channels.
 
-    An augmentation.  Height and width of the box are drawn, for each image of ``x``,
-    uniformly from 0 to ``strength`` times those of the image.  ``x`` has the shape
-    (n_images, channels, height, width); 0 is the mean of a channel whose inputs are
-    standardised.
+    An augmentation of images.  ``x`` has the shape (n_images, channels, height, width).
+    For each image, ``generator`` draws the height and the width of a box uniformly from
+    0 to ``strength`` times those of the image, and its place uniformly inside the
+    image.  0 is the mean of a channel whose inputs are standardised.
     """
     inside = torch.ones(1, dtype=torch.bool, device=x.device)
     for axis in (2, 3):
@@ -243,22 +255,25 @@ def erase(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """An augmentation function and what callers must know of it.
+    """A built-in augmentation: its function, and how the function may be called.
 
-    Attributes
+    Parameters
     ----------
     augment : callable
-        The function, called as ``augment(x, strength, generator)``, or as ``augment(x,
-        near, strength, generator)`` if ``needs_neighbors``.
+        Called as ``augment(x, strength, generator)``, or as ``augment(x, near,
+        strength, generator)`` if ``needs_neighbors`` is True.  Returns a randomly
+        changed copy of the rows ``x``, of the same shape.
     strength : float
-        Default strength; 0 changes nothing.
-    for_images : bool
-        True for images of shape (n_images, channels, height, width), False for tables
-        of shape (n_rows, n_features).
-    needs_neighbors : bool
-        True if the function takes a near row of each row, else False.
-    largest_strength : float
-        Largest strength that users may ask for: 1 for probabilities and shares.
+        Default strength of the change; 0 changes nothing.
+    for_images : bool, default=False
+        True if ``x`` holds images, of shape (n_images, channels, height, width); False
+        if ``x`` is a table, of shape (n_rows, n_features).
+    needs_neighbors : bool, default=False
+        True if the function takes ``near``, a tensor of the shape of ``x`` whose row i
+        is one of the nearest rows of row i of ``x``; else False.
+    largest_strength : float, default=1.0
+        Largest strength that users may set: 1 if the strength is a probability or a
+        share, else infinity.
     """
 
     augment: Callable[..., Tensor]

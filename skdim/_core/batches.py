@@ -20,22 +20,39 @@ _LARGEST_TABLE_KEPT = 2**22  # numbers of a table that is also kept scaled
 
 
 class Data(NamedTuple):
-    """Rows of a data set, and their classes if pairs are made of rows of one class."""
+    """Rows of a data set, and the classes of the rows in supervised training.
 
-    rows: Any  # array-like of shape (n_rows, *input_shape)
-    labels: np.ndarray | None = None  # of shape (n_rows,), -1 if unknown; None: unused
+    Attributes
+    ----------
+    rows : array-like of shape (n_rows, *input_shape)
+        Rows before scaling.
+    labels : ndarray of shape (n_rows,) or None, default=None
+        Class of each row, as an integer, or -1 for a row whose class is unknown.  None
+        if training does not use classes.
+    """
+
+    rows: Any
+    labels: np.ndarray | None = None
 
 
 class Batch(NamedTuple):
     """Scaled inputs of one step of training or evaluation: rows, and views of them.
 
-    Noise is added to the codes of ``rows``.  The noisy codes are compared with the
-    codes of ``views``, or of ``rows`` themselves if there are no views.  Row i of each
-    view belongs to row i of ``rows``.
+    Views are augmented copies of the rows.  Noise is added to the codes of ``rows``,
+    and the noisy codes are compared with the codes of ``views``, or with the codes of
+    ``rows`` if there are no views.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (n_rows, *input_shape)
+        Rows of the data, or views of them if ``PairSpec.sides`` is "both".
+    views : list of Tensor of shape (n_rows, *input_shape)
+        Row i of each view belongs to row i of ``rows``.  Empty if training does not
+        compare rows with views.
     """
 
-    rows: Tensor  # of shape (n_rows, *input_shape)
-    views: list[Tensor]  # each of the same shape; empty without pairs
+    rows: Tensor
+    views: list[Tensor]
 
 
 class BatchSource:
@@ -46,6 +63,7 @@ class BatchSource:
     Parameters
     ----------
     data : Data
+        Rows, and classes if there are any.
     scale : callable
         Takes a tensor of rows and returns scaled inputs of the same shape.  Tables of
         up to 2**22 numbers are scaled once, other data batch by batch.
@@ -55,6 +73,13 @@ class BatchSource:
         Chooses the rows among which neighbours are looked for in large data.
     device : torch.device
         Where inputs are scaled and returned.
+
+    Attributes
+    ----------
+    rows, labels, scale, pairs, device
+        The arguments; ``rows`` and ``labels`` are those of ``data``.
+    near : ndarray of shape (n_rows, n_near) or None
+        Indices of the nearest rows of each row; None if views do not need them.
     """
 
     def __init__(
@@ -77,11 +102,11 @@ class BatchSource:
         return len(self.rows)
 
     def _neighbors(self, seed: int) -> np.ndarray | None:
-        """Return the indices of each row's nearest rows, or None if nothing uses them.
+        """Return the indices of the nearest rows of each row.
 
-        Augmentations such as "neighbors" use them.  If rows have classes, the nearest
-        rows are those of the same class, and in a table they serve as partners of the
-        row.
+        Needed by the augmentation "neighbors" and, in a table with classes, for
+        partners of rows.  With classes, the nearest rows are those of the same class,
+        or of all classes if the class of the row is unknown.
 
         Parameters
         ----------
@@ -91,6 +116,7 @@ class BatchSource:
         Returns
         -------
         near : ndarray of shape (n_rows, n_near) or None
+            None if neither an augmentation nor a table with classes needs them.
         """
         by_class = self.labels is not None and len(self.rows.shape) == 2
         if not (by_class or _needs_neighbors(self.pairs)):
@@ -111,7 +137,7 @@ class BatchSource:
         return self.scale(take(self.rows, slice(None), self.device))
 
     def take(self, index: np.ndarray) -> Tensor:
-        """Return the scaled inputs of some rows, as a tensor on ``device``.
+        """Return the scaled inputs of the rows with these indices, not augmented.
 
         Parameters
         ----------
@@ -121,16 +147,14 @@ class BatchSource:
         Returns
         -------
         inputs : Tensor of shape (n_taken, *input_shape)
+            On ``self.device``.
         """
         if self._inputs is not None:
             return self._inputs[torch.from_numpy(index).to(self.device)]
         return self.scale(take(self.rows, index, self.device))
 
     def draw(self, index: np.ndarray, generator: torch.Generator) -> Batch:
-        """Return the batch of some rows, with random views of each row.
-
-        With ``pairs.sides="both"`` the rows of the batch are views themselves.  Without
-        pairs the batch has no views, and nothing is random.
+        """Return the rows with these indices as a batch, with random views of each row.
 
         Parameters
         ----------
@@ -138,6 +162,13 @@ class BatchSource:
             Indices of the rows.
         generator : torch.Generator
             Draws partners and views.
+
+        Returns
+        -------
+        batch : Batch
+            With ``pairs.n_views`` views, each of shape (n_drawn, *input_shape).  If
+            ``pairs.sides`` is "both", ``batch.rows`` is a view, too.  If
+            ``pairs.has_pairs`` is False, the batch has no views, and nothing is random.
         """
         if not self.pairs.has_pairs:
             return Batch(self.take(index), [])
@@ -147,9 +178,9 @@ class BatchSource:
         return Batch(rows, [self._view(index, generator) for _ in range(n_views)])
 
     def _view(self, index: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Return a random view of each of some rows, for ``draw``.
+        """Return a random view of each row with an index in ``index``, for ``draw``.
 
-        With classes it is a view of a partner, which is a row of the same class.
+        If the data have classes, it is a view of a partner, a row of the same class.
 
         Parameters
         ----------
@@ -186,19 +217,22 @@ class BatchSource:
         return inputs
 
     def _near(self, index: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """Draw one of the nearest rows of each row in ``index``; return the indices.
+        """Draw one of the nearest rows of each row in ``index``; return their indices.
 
-        ``index`` and the result are integer arrays of shape (n_drawn,).
+        ``index`` and the result are integer arrays of shape (n_drawn,).  ``generator``
+        makes the draws.
         """
         return self.near[index, self._integers(self.near.shape[1], index, generator)]
 
     def _partners(self, index: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """Draw a row of the same class for each row in ``index``; return the indices.
+        """Draw a row of the same class for each row in ``index``; return their indices.
 
-        In a table, partners are among the nearest rows of the class; among images they
-        are any rows of the class, the row itself included.  A row without a class, and
-        every row of data without classes, is its own partner.  ``index`` and the result
-        are integer arrays of shape (n_drawn,).
+        Views are made of these partners instead of the rows.  In a table, a partner is
+        one of the nearest rows of the class; among images it is any row of the class,
+        the row itself included.  A row whose class is unknown, and every row of data
+        without classes, is its own partner.
+        ``index`` and the result are integer arrays of shape (n_drawn,).  ``generator``
+        makes the draws.
         """
         if self.labels is None:
             return index
@@ -215,7 +249,11 @@ class BatchSource:
     def _integers(
         self, n: int, index: np.ndarray, generator: torch.Generator
     ) -> np.ndarray:
-        """Draw an integer from 0 to ``n - 1`` for each element of ``index``."""
+        """Draw an integer uniformly from 0 to ``n - 1`` for each element of ``index``.
+
+        The result is an integer array of the shape of ``index``, (n_drawn,).
+        ``generator`` makes the draws.
+        """
         shape, device = (len(index),), generator.device
         return torch.randint(n, shape, generator=generator, device=device).cpu().numpy()
 
@@ -226,16 +264,18 @@ def _needs_neighbors(pairs: PairSpec) -> bool:
 
 
 def even_batches(n_rows: int, batch_size: int, seed: int) -> np.ndarray:
-    """Return the row indices of shuffled batches of one size, for evaluation.
+    """Return the row indices of shuffled batches, all of the same size, for evaluation.
 
-    Every row is in a batch.  The last batch is filled up with rows of the first ones,
-    because a bound on information can depend on the number of rows in a batch.
+    Every row is in a batch.  The last batch is filled up with rows of the first batch:
+    a bound on mutual information can depend on the number of rows in a batch, so only
+    batches of one size can be averaged.
 
     Parameters
     ----------
     n_rows : int
+        Number of rows of the data.
     batch_size : int
-        Number of rows in a batch; ``n_rows`` if that is smaller.
+        Number of rows in a batch; replaced by ``n_rows`` if ``n_rows`` is smaller.
     seed : int
         Shuffles the rows.
 
@@ -251,8 +291,8 @@ def even_batches(n_rows: int, batch_size: int, seed: int) -> np.ndarray:
 def check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
     """Raise ValueError unless ``output`` is a tensor of the shape ``expected``.
 
-    ``output`` is what the user's encoder or augmentation returned for a batch, and
-    ``name`` is what the message calls that function.
+    ``output`` is what the user's encoder or augmentation returned for a batch of
+    ``expected[0]`` rows, and ``name`` is what the message calls that function.
     """
     got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
     if got != expected:
@@ -265,7 +305,7 @@ def check_shape(name: str, output: object, expected: tuple[int, ...]) -> None:
 def check_view(view: object, expected: tuple[int, ...]) -> None:
     """Raise ValueError unless ``view`` is a finite tensor of the shape ``expected``.
 
-    ``view`` is what the user's augmentation returned for a batch.
+    ``view`` is what the user's augmentation returned for inputs of this shape.
     """
     check_shape("'views' callable", view, expected)
     if not torch.isfinite(view).all():

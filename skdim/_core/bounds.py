@@ -41,10 +41,10 @@ def infonce(scores: Tensor, paired: Tensor | None = None) -> Tensor:
     """Return InfoNCE, a lower bound on the mutual information of codes and noisy codes.
 
     For each noisy code, a softmax over the scores of all codes gives the probability of
-    its own code.  The bound is ``log(n_codes)`` plus the mean log of these
-    probabilities, so it is at most ``log(n_codes)``.  This is equation (10) of Poole et
-    al., arXiv:1905.06922, with codes as candidates.  A term of the scores that depends
-    on the noisy code alone cancels.
+    the code that it was made from.  The bound is ``log(n_codes)`` plus the mean log of
+    these probabilities, so it is at most ``log(n_codes)``.  This is equation (10) of
+    Poole et al., arXiv:1905.06922, with codes as candidates.  A term of the scores that
+    depends on the noisy code alone cancels.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ def infonce(scores: Tensor, paired: Tensor | None = None) -> Tensor:
         ``scores[..., i, j]`` scores code i with noisy code j; leading axes are
         averaged.
     paired : Tensor of shape (..., n_noisy), default=None
-        Score of each noisy code with its own code.  None takes the diagonal of
-        ``scores``; pass it if ``scores`` is a block of columns whose pairs lie off the
-        diagonal.
+        Score of each noisy code with the code that it was made from.  None takes the
+        diagonal of ``scores``.  Pass ``paired`` if ``scores`` is a block of columns
+        whose pairs lie off the diagonal.
 
     Returns
     -------
     bound : Tensor of shape ()
-        In nats.
+        In nats; the mean over noisy codes and leading axes.
     """
     if paired is None:
         log_probability = _paired(torch.log_softmax(scores.mT, dim=-1))
@@ -73,15 +73,16 @@ def infonce_of_samples(
 ) -> float:
     """Return the InfoNCE bound of a whole sample, computed in blocks to save memory.
 
-    Memory grows linearly with the number of rows, so that a metric can take thousands
-    of them.  No gradients are recorded.
+    The whole score matrix is never held in memory, so that a metric can take thousands
+    of rows.  No gradients are recorded.
 
     Parameters
     ----------
     critic : callable
-        ``critic(codes, noisy, 1.0, 0.0)`` returns scores of shape (n_samples, n_noisy)
-        for a block of noisy codes.  It is the ``log_ratio`` of the channel that made
-        ``noisy``, called with slope 1 and residual 0.
+        ``critic(codes, block, 1.0, 0.0)`` takes all codes and a block of noisy codes,
+        as tensors of shapes (n_samples, n_components) and (n_block, n_components), and
+        returns scores of shape (n_samples, n_block).  It is the ``log_ratio`` of the
+        channel that made ``noisy``, with slope 1 and residual 0.
     codes : ndarray of shape (n_samples, n_components)
         Codes without noise.
     noisy : ndarray of shape (n_samples, n_components)
@@ -141,8 +142,8 @@ def donsker_varadhan_of(
     unpaired : Tensor of shape (..., n)
         Critic scores T of draws from the product of the marginals.
     n_unpaired : int, default=None
-        Number of unpaired scores to divide by.  None counts all ``n``; pass it if some
-        of them are ``-inf`` because they are left out.
+        Number of unpaired scores to divide by.  None divides by ``n``.  Pass a smaller
+        number if some elements of ``unpaired`` are ``-inf`` and stand for no score.
 
     Returns
     -------
@@ -179,8 +180,9 @@ def jensen_shannon(scores: Tensor) -> Tensor:
     """Return the Jensen-Shannon objective ``-E_paired[sp(-T)] - E_unpaired[sp(T)]``.
 
     Here ``sp`` is softplus; equation (4) of Hjelm et al., arXiv:1808.06670.  Maximising
-    it trains a critic to be a log density ratio, with bounded gradients.  Its value is
-    at most 0 and does not estimate the mutual information.
+    this objective trains a critic to be the log density ratio ``log p(y | u) / p(y)``,
+    with bounded gradients.  The value is at most 0 and does not estimate the mutual
+    information.
 
     Parameters
     ----------
@@ -202,10 +204,10 @@ def jensen_shannon(scores: Tensor) -> Tensor:
 def smile(scores: Tensor) -> Tensor:
     """Return the SMILE estimate of mutual information, for reporting only.
 
-    It is the Donsker-Varadhan bound with unpaired scores clipped to [-5, 5] nats (Song
-    and Ermon, arXiv:1910.06222).  Clipping reduces the variance and adds a bias,
-    upwards or downwards.  Training uses ``jensen_shannon`` instead, as in the paper:
-    under clipping, the gradient would raise the paired scores without limit.
+    SMILE is the Donsker-Varadhan bound with unpaired scores clipped to [-5, 5] nats
+    (Song and Ermon, arXiv:1910.06222).  Clipping reduces the variance and adds a bias,
+    upwards or downwards.  Training maximises ``jensen_shannon`` instead, as in the
+    paper: under clipping, the gradient would raise the paired scores without limit.
 
     Parameters
     ----------
@@ -225,19 +227,20 @@ def smile(scores: Tensor) -> Tensor:
 def barber_agakov(scores: Tensor) -> Tensor:
     """Return the Barber-Agakov bound: the mean of the paired scores.
 
-    It bounds mutual information (Poole et al., arXiv:1905.06922, section 2).  The
-    scores must be log density ratios, such as those of a noisy channel; a freely
-    learned critic could raise this mean without limit.  For a ratio of normal densities
-    with the denominator ``N(0, (1 + noise_scale^2) I)``, the expected result exceeds
-    the information by at most ``KL(p(y) || N(0, (1 + noise_scale^2) I))``.  As it uses
-    no unpaired scores, it rewards two views of a row for having similar codes, not
-    different rows for having different ones.
+    The scores must be log density ratios ``log q(y | u) / p(y)``, such as those of a
+    noisy channel; a freely learned critic could raise this mean without limit.  With
+    any density q in the numerator and the true density p in the denominator, the
+    expected result is a lower bound on the mutual information (Poole et al.,
+    arXiv:1905.06922, section 2).  With ``N(0, (1 + noise_scale^2) I)`` in place of p,
+    the expected result exceeds the mutual information by at most ``KL(p(y) || N(0, (1 +
+    noise_scale^2) I))``.  Only paired scores are used: training is rewarded if two
+    views of a row have similar codes, but not if different rows have different codes.
 
     Parameters
     ----------
     scores : Tensor of shape (..., n, n)
-        Log density ratios ``log p(y_j | u_i) / p(y_j)`` at ``[..., i, j]``; pairs are
-        on the diagonal, and leading axes are averaged.
+        ``scores[..., i, j]`` is the log density ratio of code ``u_i`` and noisy code
+        ``y_j``; pairs are on the diagonal, and leading axes are averaged.
 
     Returns
     -------
@@ -250,13 +253,15 @@ def barber_agakov(scores: Tensor) -> Tensor:
 def log_mean_exp(scores: Tensor, n_scores: int | None = None) -> Tensor:
     """Return ``log(mean(exp(scores)))`` over the last axis, without overflow.
 
+    This is the term for unpaired scores in the Donsker-Varadhan and NWJ bounds.
+
     Parameters
     ----------
     scores : Tensor of shape (..., n)
         Real numbers or ``-inf``.
     n_scores : int, default=None
-        Number of scores to divide by.  None counts all ``n``; pass it if some of them
-        are ``-inf`` because they are left out.
+        Number of scores to divide by.  None divides by ``n``.  Pass a smaller number if
+        some elements of ``scores`` are ``-inf`` and stand for no score.
 
     Returns
     -------
@@ -266,15 +271,19 @@ def log_mean_exp(scores: Tensor, n_scores: int | None = None) -> Tensor:
 
 
 def _paired(scores: Tensor) -> Tensor:
-    """Return the diagonals of matrices (..., n, n), the paired scores, as (..., n)."""
+    """Return the paired scores: the diagonals of ``scores``.
+
+    ``scores`` has the shape (..., n, n) and the result (..., n).
+    """
     return scores.diagonal(dim1=-2, dim2=-1)
 
 
 def _unpaired(scores: Tensor) -> tuple[Tensor, int]:
-    """Return the unpaired scores of matrices (..., n, n), and their number per matrix.
+    """Return the unpaired scores of each score matrix, and their number per matrix.
 
-    The scores have the shape (..., n * n), with ``-inf`` in place of the n paired ones,
-    and the number is ``n * (n - 1)``: what ``log_mean_exp`` takes.
+    ``scores`` has the shape (..., n, n).  The unpaired scores have the shape (..., n *
+    n), with ``-inf`` in place of the n paired scores on the diagonal, and the number is
+    ``n * (n - 1)``.  Both results are passed to ``log_mean_exp``.
     """
     n_rows = scores.shape[-1]
     is_paired = torch.eye(n_rows, dtype=torch.bool, device=scores.device)
@@ -285,7 +294,8 @@ def _unpaired(scores: Tensor) -> tuple[Tensor, int]:
 def _exp(x: Tensor) -> Tensor:
     """Return ``exp(x)`` elementwise, continued by its tangent above x = 20.
 
-    So one large score can neither overflow single precision nor lose its gradient.
+    For the NWJ bound, so that one large score neither overflows single precision nor
+    loses its gradient.  ``x`` may have any shape.
     """
     inside = x.clamp_max(_LARGEST_EXPONENT)
     return inside.exp() * (1 + (x - inside))
@@ -293,11 +303,12 @@ def _exp(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Bound:
-    """What one choice of the ``objective`` parameter maximises, and what it reports.
+    """What training maximises, and what it reports, for one choice of bound.
 
-    Both functions take score matrices of shape (..., n, n), where ``scores[..., i, j]``
-    scores code i with noisy code j and pairs are on the diagonal, and return a Tensor
-    of shape ().
+    The estimators' parameter ``objective`` names the choice, a key of ``BOUNDS``.
+    The functions ``objective`` and ``estimate`` take score matrices of shape (..., n,
+    n), where ``scores[..., i, j]`` scores code i with noisy code j and pairs are on the
+    diagonal.  Both return a Tensor of shape ().
 
     Parameters
     ----------
@@ -306,9 +317,9 @@ class Bound:
     estimate : callable
         ``estimate(scores)`` returns the estimate of the mutual information that is
         reported, in nats.  It may be the same function as ``objective``.
-    ceiling : callable
-        ``ceiling(batch_size)`` returns the largest estimate that a batch can give, in
-        nats.  By default it is infinite.
+    ceiling : callable, default=infinity for every batch size
+        ``ceiling(batch_size)`` returns the largest estimate that a batch of this many
+        rows can give, in nats.
     """
 
     objective: Callable[[Tensor], Tensor]
@@ -316,22 +327,23 @@ class Bound:
     ceiling: Callable[[int], float] = lambda batch_size: math.inf
 
     def estimated(self, scores: Tensor, objective: Tensor | None = None) -> Tensor:
-        """Return ``estimate(scores)``, without computing it twice.
+        """Return the mutual information estimated from scores, for reports.
 
-        If the estimate and the objective are one function, ``objective`` is returned.
+        If ``self.estimate`` and ``self.objective`` are the same function and
+        ``objective`` is given, it is returned, detached from the graph, to save time;
+        otherwise ``self.estimate(scores)`` is computed.
 
         Parameters
         ----------
         scores : Tensor of shape (..., n, n)
             Critic scores, with pairs on the diagonal.
-        objective : Tensor of shape () or None
-            The value of ``self.objective(scores)``, if it is already computed.
+        objective : Tensor of shape () or None, default=None
+            The value of ``self.objective(scores)``; None if it is not known.
 
         Returns
         -------
         estimate : Tensor of shape ()
-            Estimated mutual information in nats; without gradient if it is
-            ``objective``.
+            Estimated mutual information in nats.
         """
         if objective is not None and self.estimate is self.objective:
             return objective.detach()

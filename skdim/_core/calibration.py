@@ -36,17 +36,25 @@ _ROWS_REMEMBERED = 4096
 
 
 class Memory:
-    """Moments of a stream of rows, in which earlier rows count for less and less.
+    """Moments of the rows passed to ``partial_fit`` so far; older rows count for less.
 
-    ``calibrate`` averages the moments of the rows of each ``partial_fit`` with those of
-    earlier calls, which count for at most 4,096 rows.
+    ``calibrate`` averages the moments of the rows of each call with those stored here.
+    The stored moments count for at most 4,096 rows.
 
     Parameters
     ----------
+    n_rows : int, default=0
+        Number of rows that the moments stand for; 0 if there are no moments yet.
+    values : dict of str to list of ndarray or None, default=None
+        Moments by name, in the form in which ``blend`` stores them.  None stands for an
+        empty dict.
+
+    Attributes
+    ----------
     n_rows : int
-        Number of rows behind the moments; 0 if there are no moments yet.
-    values : dict of str to list of ndarray, or None
-        Moments by name, in the form in which ``blend`` stores them.  None is empty.
+        Changed by ``add``.
+    values : dict of str to list of ndarray
+        Changed by ``blend``.
     """
 
     def __init__(
@@ -55,10 +63,10 @@ class Memory:
         self.n_rows, self.values = n_rows, dict(values or {})
 
     def blend(self, name: str, n_rows: int, *news: Tensor) -> list[Tensor]:
-        """Average new moments with stored ones, and store and return the result.
+        """Average new moments with stored ones, store the result, and return it.
 
-        Averages are weighted by numbers of rows.  Without stored moments, the new ones
-        are stored as they are.
+        Averages are weighted by numbers of rows.  If nothing is stored under this name,
+        the new moments are stored and returned as they are.
 
         Parameters
         ----------
@@ -73,7 +81,7 @@ class Memory:
         Returns
         -------
         averages : list of Tensor
-            One for each new moment, of its type and on its device.
+            One for each new moment, with the shape, dtype and device of that moment.
         """
         weight = n_rows / (n_rows + min(self.n_rows, _ROWS_REMEMBERED))
         olds = self.values.get(name)
@@ -88,9 +96,9 @@ class Memory:
     def blend_moments(
         self, name: str, n_rows: int, mean: Tensor, spread: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance of new rows and remembered ones together.
+        """Return mean and covariance of new and earlier rows together, and store them.
 
-        They are stored by ``blend``, as mean and second moment about 0.
+        What ``blend`` averages and stores is the mean and the second moment about 0.
 
         Parameters
         ----------
@@ -107,16 +115,19 @@ class Memory:
         Returns
         -------
         mean : Tensor of shape (d,)
+            Mean of new and earlier rows.
         spread : Tensor of shape (d, d) or (d,)
+            Covariance matrix or variances of new and earlier rows, like the argument.
         """
         raw = spread + _square(mean, spread)
         mean, raw = self.blend(name, n_rows, mean, raw)
         return mean, raw - _square(mean, spread)
 
     def add(self, n_rows: int) -> None:
-        """Count ``n_rows`` more rows, after all their moments were blended in.
+        """Add ``n_rows`` to ``self.n_rows``, which is first reduced to at most 4,096.
 
-        Rows that were counted before count for at most 4,096.
+        Called after ``blend`` has averaged all moments of the new rows with the stored
+        ones, so that the weights of later averages are right.
         """
         self.n_rows = min(self.n_rows, _ROWS_REMEMBERED) + n_rows
 
@@ -130,36 +141,41 @@ def calibrate(
 ) -> Memory:
     """Set the moments that a model uses in evaluation, from all training rows.
 
+    In evaluation, codes are normalised by these moments instead of those of a batch.
     Each step uses the moments that the steps before it have set:
 
-    1. running statistics of batch norm in the encoder;
+    1. running mean and variance of batch norm in the encoder;
     2. mean and covariance of the encoder's output, for ``Normalizer``;
-    3. power of the norms of the codes, and moments after it, for ``NormShrinker``;
+    3. the power to which norms of codes are raised, and the mean and variance of the
+       resulting codes, for ``NormShrinker``;
     4. mean and variance of the layer below the code, if the network returns that layer;
-    5. regression of codes on codes of views, for the channel critic.
+    5. slope and residual variance of predicting codes from codes of views, for
+       ``ChannelCritic``.
 
-    Rows are augmented in step 5 only.  Layers that the model does not have are
-    left out.
+    Rows are augmented in step 5 only.  Steps for layers that the model does not have
+    are left out.
 
     Parameters
     ----------
     model : Model
         Is changed, and put into evaluation mode.
     config : TrainingConfig
-        Its seed, device and batch size are used for the views of step 5.
+        Configuration of the model; its seed, device and batch size are used for the
+        views of step 5.
     source : BatchSource
         The training rows.
     generator : torch.Generator
-        Shuffles the rows.
-    memory : Memory or None
+        Shuffles the rows, because step 3 computes the power from the first of them.
+    memory : Memory or None, default=None
         Moments of earlier calls of ``partial_fit``, with which the moments of steps 2
-        to 4 are averaged.  Batch norm then keeps its running statistics.  None uses the
-        moments of these rows alone.
+        to 4 are averaged.  If it holds any, step 1 is left out, so that batch norm
+        keeps its running statistics.  None uses the moments of these rows alone.
 
     Returns
     -------
     memory : Memory
-        The one that was given, or a new one, with the moments of these rows.
+        The argument ``memory``, or a new one if that is None, with the moments of these
+        rows included.
 
     Raises
     ------
@@ -195,7 +211,10 @@ def calibrate(
 
 
 def checked(value: float) -> float:
-    """Return ``value`` if it is finite; else raise the ValueError of ``diverged``."""
+    """Return ``value`` if it is finite; else raise the ValueError of ``diverged``.
+
+    For losses, moments and weights, which stop being finite if training diverges.
+    """
     if not math.isfinite(value):
         raise diverged(value)
     return value
@@ -204,7 +223,7 @@ def checked(value: float) -> float:
 def diverged(value: float) -> ValueError:
     """Return, without raising it, a ValueError which says that training diverged.
 
-    ``value`` is the number that is not finite, for the message.
+    ``value`` is NaN or infinity, the number that showed it; the message quotes it.
     """
     return ValueError(
         f"Training diverged: the information or the codes became {value}; lower "
@@ -214,9 +233,10 @@ def diverged(value: float) -> ValueError:
 
 @contextmanager
 def _divergence_named() -> Iterator[None]:
-    """Raise the ValueError of ``diverged`` if torch fails to decompose a matrix.
+    """Turn torch's LinAlgError in the ``with`` block into the error of ``diverged``.
 
-    This happens in the block if moments are not finite, because training diverged.
+    In ``calibrate``, torch fails to decompose a matrix if moments are not finite,
+    because training diverged.
     """
     try:
         yield
@@ -227,8 +247,8 @@ def _divergence_named() -> Iterator[None]:
 def _check_finite_moments(network: Network) -> None:
     """Raise ValueError unless all moments that a network uses in evaluation are finite.
 
-    They are computed in double precision and can overflow in the single precision of
-    the layers.
+    Checked at the end of ``calibrate``.  Moments are computed in double precision and
+    can overflow in the single precision of the layers of ``network``.
     """
     layers = [network.normalizer, network.norm_shrinker, network.standardizer]
     layers += [m for m in network.encoder.modules() if isinstance(m, _BatchNorm)]
@@ -238,11 +258,11 @@ def _check_finite_moments(network: Network) -> None:
 
 
 def _square(mean: Tensor, spread: Tensor) -> Tensor:
-    """Return the difference between second moments about 0 and about the mean.
+    """Return what to add to a covariance to get the second moment about 0.
 
-    ``mean`` has the shape (d,).  The result is the outer product of the mean with
-    itself if ``spread`` is a covariance matrix of shape (d, d), and the squared mean if
-    ``spread`` holds variances of shape (d,).
+    ``mean`` has the shape (d,).  The result has the shape of ``spread``: the outer
+    product of the mean with itself if ``spread`` is a covariance matrix of shape
+    (d, d), and the squared mean if ``spread`` holds variances of shape (d,).
     """
     return torch.outer(mean, mean) if spread.ndim == 2 else mean.square()
 
@@ -250,10 +270,19 @@ def _square(mean: Tensor, spread: Tensor) -> Tensor:
 def _fit_batch_norm(
     network: Network, source: BatchSource, chunks: list[np.ndarray]
 ) -> None:
-    """Set the running statistics of the encoder's batch norm from all rows.
+    """Set the running statistics of batch norm in the encoder from all rows.
 
-    They become plain averages over ``chunks``, the arrays of row indices that
-    ``source`` is read by.
+    Running mean and variance become unweighted averages over chunks of rows.  Does
+    nothing if the encoder has no batch norm.
+
+    Parameters
+    ----------
+    network : Network
+        Its encoder is changed.
+    source : BatchSource
+        The training rows.
+    chunks : list of ndarray
+        Indices of all rows, in chunks that are read one at a time.
     """
     with _averaging_batch_norm(network.encoder) as has_batch_norm:
         for chunk in chunks if has_batch_norm else []:
@@ -262,11 +291,11 @@ def _fit_batch_norm(
 
 @contextmanager
 def _averaging_batch_norm(encoder: nn.Module) -> Iterator[bool]:
-    """Let batch norm collect plain averages in the block instead of running averages.
+    """Let batch norm average over all batches of the ``with`` block, without decay.
 
-    Yields True if the encoder has layers of batch norm, else False.  Their statistics
-    are reset before the block.  After it they have their old momentum and are in
-    evaluation mode.
+    Before the block, the running statistics of all batch norm layers in ``encoder`` are
+    reset.  After the block, the layers have their old momentum and are in evaluation
+    mode.  Yields True if the encoder has such layers, else False.
     """
     layers = [m for m in encoder.modules() if isinstance(m, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
@@ -283,10 +312,19 @@ def _averaging_batch_norm(encoder: nn.Module) -> Iterator[bool]:
 
 
 def _fit_critic(model: Model, config: TrainingConfig, source: BatchSource) -> None:
-    """Set slope and residual variance, which the channel critic uses in evaluation.
+    """Set the slope and the residual variance that a ChannelCritic uses in evaluation.
 
-    They are those of regressing codes on codes of views, averaged over up to 20 batches
-    of ``source``.  ``config`` gives batch size, seed and device.
+    Both are regression moments of predicting codes of rows from codes of views,
+    averaged over up to 20 batches.
+
+    Parameters
+    ----------
+    model : Model
+        Its critic "channel" is set.
+    config : TrainingConfig
+        Gives batch size, seed and device.
+    source : BatchSource
+        The training rows.
     """
     generator = seeded_generator(config.seed + NOISE_STREAM, config.device)
     batched = even_batches(len(source), config.batch_size, config.seed)[:MAX_BATCHES]
@@ -301,7 +339,10 @@ def _fit_critic(model: Model, config: TrainingConfig, source: BatchSource) -> No
 def _fit_norm_shrinker(
     network: Network, source: BatchSource, chunks: list[np.ndarray], memory: Memory
 ) -> None:
-    """Set the layer that pulls in norms of codes: its power, and the moments after it.
+    """Set the power and the moments of the layer that reduces large norms of codes.
+
+    Norms are raised to the power; the moments are the mean and the variance of the
+    resulting codes, which the layer then standardises.
 
     Parameters
     ----------
@@ -313,7 +354,8 @@ def _fit_norm_shrinker(
         Indices of all rows, in chunks of at most 8,192.  The power is computed from
         about the first 8,192 rows, the moments from all rows.
     memory : Memory
-        Is averaged with, and changed.
+        Power and moments of earlier calls of ``partial_fit``, with which the new ones
+        are averaged.  Stores the averages.
     """
     shrinker, n_rows = network.norm_shrinker, len(source)
 
@@ -336,30 +378,32 @@ def _moments(
     chunks: list[np.ndarray],
     joint: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean and the covariance, or the variances, of a function of all rows.
+    """Return the mean, and covariance or variances, of a function's values at all rows.
 
     Parameters
     ----------
     function : callable
-        Maps scaled inputs to a tensor of shape (n, d), such as codes.
+        Maps scaled inputs of shape (n, *input_shape) to a tensor of shape (n, d), such
+        as codes.
     source : BatchSource
         The rows.
     chunks : list of ndarray
         Indices of all rows, in chunks that are read one at a time.
     joint : bool, default=True
-        True returns the covariance matrix, False the variances alone.
+        True computes the covariance matrix, False only the variances.
 
     Returns
     -------
     mean : Tensor of shape (d,)
         In double precision.
     spread : Tensor of shape (d, d) or (d,)
-        In double precision, divided by the number of rows.
+        Covariance matrix or variances in double precision; sums are divided by the
+        number of rows.
 
     Raises
     ------
     ValueError
-        If they are not finite, because training diverged.
+        If ``spread`` is not finite, because training diverged.
     """
     total = square = 0.0
     for chunk in chunks:

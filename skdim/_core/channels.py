@@ -22,7 +22,7 @@ __all__ = ["CHANNELS", "Channel", "NormalChannel", "UniformChannel"]
 
 @dataclass(frozen=True)
 class Channel(ABC):
-    """Base of noisy channels: a kind of noise, and the distribution of codes it is for.
+    """Base of noisy channels: random noise added to codes of a target distribution.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class Channel(ABC):
         (docs/defaults.md).
     has_residual_variance : bool
         True if the argument ``residual`` of ``log_ratio`` is a variance, which a
-        regression gives in closed form; False if it is a half-width, which has to be
-        learned.
+        regression gives in closed form; False if ``residual`` is a half-width, which
+        has to be learned.
     """
 
     noise_scale: float
@@ -54,10 +54,10 @@ class Channel(ABC):
     def for_batch(
         cls, batch_size: int, n_components: int, share: float = 1.0
     ) -> Channel:
-        """Return the channel whose capacity a batch of this size can measure.
+        """Return a channel whose capacity can be measured with batches of this size.
 
-        InfoNCE reports at most ``log(batch_size)`` nats, so more capacity could not be
-        seen.  This chooses the default noise scale.
+        For the default noise scale.  InfoNCE reports at most ``log(batch_size)`` nats,
+        so more mutual information than this could not be seen.
 
         Parameters
         ----------
@@ -67,8 +67,13 @@ class Channel(ABC):
             Number of components of the code.
         share : float, default=1.0
             The capacity is ``share * log(batch_size)`` nats, for all components
-            together.  It is larger if this would take noise wider than
-            ``widest_noise``, which is then used.
+            together.  If this would take a noise scale above ``widest_noise``, the
+            noise scale is ``widest_noise``, and the capacity is larger.
+
+        Returns
+        -------
+        channel : Channel
+            Of the class that the method is called on.
         """
         channel = cls.with_capacity(share * math.log(batch_size), n_components)
         return cls(min(channel.noise_scale, cls.widest_noise))
@@ -90,8 +95,8 @@ class Channel(ABC):
     def capacity(self, n_components: int) -> float:
         """Return the capacity: the largest mutual information of codes and noisy codes.
 
-        Needs a ``noise_scale`` above 0.  Codes must be limited in power or range, as
-        the subclass says.
+        Needs a ``noise_scale`` above 0.  The maximum is over distributions of codes
+        that are limited in power or range, as the subclass says.
 
         Parameters
         ----------
@@ -109,16 +114,17 @@ class Channel(ABC):
     def noise_share(self) -> float:
         """Variance of the noise divided by the variance of a noisy code, in [0, 1).
 
-        Assumes codes that follow ``distribution``.  The correlation matrix of noisy
-        codes is that of codes, shrunk towards the identity by this weight.  So a
-        ``Normalizer`` with this ``shrinkage`` whitens noisy codes rather than codes.
+        A number for codes that follow ``distribution``.  The correlation matrix of
+        noisy codes is that of the codes, shrunk towards the identity with this weight.
+        So a ``Normalizer`` whose ``shrinkage`` is this number whitens noisy codes
+        rather than codes.
         """
 
     @abstractmethod
     def squash(self, standardized: Tensor) -> Tensor:
-        """Map N(0, 1) values elementwise to values that follow ``distribution``.
+        """Map values from N(0, 1), elementwise, to values that follow ``distribution``.
 
-        Turns normalised codes into codes that the noise can be added to.
+        Codes are mapped by ``squash`` before noise is added to them.
 
         Parameters
         ----------
@@ -133,16 +139,17 @@ class Channel(ABC):
 
     @abstractmethod
     def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Return random noise with the shape, dtype and device of ``like``, drawn anew.
+        """Return random noise to add to codes, independent in every element.
 
-        ``generator`` must be on the device of ``like``.
+        The noise has the shape, dtype and device of the codes ``like``.  ``generator``
+        draws it, and must be on the same device.
         """
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Return random draws from ``distribution``, independent in every element.
 
-        They are the draws of the prior from which a discriminator learns to tell codes.
-        They have the shape, dtype and device of ``like``; ``generator`` must be on that
+        A discriminator learns to tell codes from these draws of the prior.  The result
+        has the shape, dtype and device of ``like``; ``generator`` must be on the same
         device.
         """
         return self.squash(torch.empty_like(like).normal_(generator=generator))
@@ -153,10 +160,11 @@ class Channel(ABC):
     ) -> Tensor:
         """Return the log density ratio ``log p(y_j | u_i) / p(y_j)`` for every i and j.
 
-        This is the critic of the channel: the best one if the codes to which the noise
-        was added follow ``distribution``.  These codes may differ from ``u``, as when
-        ``u`` holds codes of augmented views; each component of them is then predicted
-        as ``slope * u``, with an error of the size ``residual``.
+        This is the critic of the channel, from which bounds on the mutual information
+        of ``u`` and ``y`` are computed.  It assumes that the codes to which the noise
+        was added follow ``distribution``.  If ``u`` holds other codes, such as those of
+        augmented views, each component of the code behind ``y`` is predicted as ``slope
+        * u``, with an error of size ``residual``.
 
         Parameters
         ----------
@@ -165,7 +173,8 @@ class Channel(ABC):
         y : Tensor of shape (n_noisy, n_components)
             Noisy codes.
         slope : Tensor of shape (n_components,) or float
-            1 if ``u`` holds the codes to which the noise was added.
+            Slope of the prediction; 1 if ``u`` holds the codes to which the noise was
+            added.
         residual : Tensor of shape (n_components,) or float
             Size of the error of prediction: its variance under normal noise, its
             half-width under uniform noise; 0 if ``u`` holds the codes to which the
@@ -179,10 +188,11 @@ class Channel(ABC):
 
 
 class NormalChannel(Channel):
-    """Normal codes N(0, I) with noise N(0, noise_scale^2 I).
+    """A channel that adds noise N(0, noise_scale^2 I) to codes that follow N(0, I).
 
-    The capacity, ``n_components / 2 * log(1 + 1 / noise_scale^2)`` nats, holds for
-    codes whose components have a mean square of at most 1.  N(0, I) reaches it.
+    The capacity, ``n_components / 2 * log(1 + 1 / noise_scale^2)`` nats, is that for
+    codes whose components have a mean square of at most 1.  Codes that follow N(0, I)
+    reach it.
 
     Parameters
     ----------
@@ -233,11 +243,11 @@ class NormalChannel(Channel):
     def mean_log_ratio(
         self, u: Tensor, codes: Tensor, slope: Tensor, residual: Tensor
     ) -> Tensor:
-        """Return the mean log density ratio of paired codes, averaged over the noise.
+        """Return the Barber-Agakov bound as an expectation over the noise.
 
-        It is the expectation, in closed form, of the mean diagonal of
-        ``log_ratio(u, y)`` with ``y = codes + noise``: the Barber-Agakov bound without
-        the randomness of the noise.
+        The bound is the mean of the diagonal of ``log_ratio(u, y, slope, residual)``
+        with ``y = codes + noise``.  Its expectation is computed in closed form, so that
+        the result and its gradient do not depend on a random draw of the noise.
 
         Parameters
         ----------
@@ -251,7 +261,7 @@ class NormalChannel(Channel):
 
         Returns
         -------
-        mean : Tensor of shape ()
+        bound : Tensor of shape ()
             In nats.
         """
         noise = self.noise_scale**2
@@ -268,7 +278,10 @@ def _like(x: Tensor, value: Tensor | float) -> Tensor:
 
 
 def _half_square(x: Tensor) -> Tensor:
-    """Return half the squared norm of each row of ``x`` (n, d), of shape (n, 1)."""
+    """Return half the squared norm of each row, for ``NormalChannel.log_ratio``.
+
+    ``x`` has the shape (n, d) and the result (n, 1).
+    """
     return x.square().sum(1, keepdim=True) / 2
 
 
@@ -282,8 +295,8 @@ class UniformChannel(Channel):
     ``y``.  The exact log density of the noise would be a box: flat inside, minus
     infinity outside, without a useful gradient.  The critic uses the sum over
     components of ``-|(y - u) / noise_scale|^8`` instead, which is nearly flat inside
-    and steep at the walls.  Bounds on the information stay valid with it; they are only
-    less tight.
+    and steep at the walls.  Bounds on the mutual information stay valid with this
+    critic; they are only less tight.
 
     The codes that carry most information under uniform noise lie on a grid of spacing
     ``2 * noise_scale``.  The smooth density blurs a fine grid, so that training yields
@@ -328,12 +341,12 @@ class UniformChannel(Channel):
         return scores - log_volume - self._log_marginal(y)
 
     def _log_marginal(self, y: Tensor) -> Tensor:
-        """Return the log density of each noisy code, the denominator of ``log_ratio``.
+        """Return the log density of each noisy code: ``log p(y)`` of ``log_ratio``.
 
-        Takes ``y`` of shape (n_noisy, n_components) and returns the shape (n_noisy,),
-        in nats.  A uniform code plus uniform noise has a trapezoidal density in each
-        component.  Densities are bounded from below, so that their logarithms are
-        finite.
+        Takes ``y`` of shape (n_noisy, n_components) and returns a tensor of shape
+        (n_noisy,), in nats.  The density of a uniform code plus uniform noise is a
+        trapezoid in each component.  Densities are clipped to a small positive number,
+        so that logarithms are finite outside the trapezoid too.
         """
         reach = self.noise_scale
         overlap = (y + reach).clamp(max=1) - (y - reach).clamp(min=0)
@@ -343,12 +356,13 @@ class UniformChannel(Channel):
 class _SmoothBox(torch.autograd.Function):
     """Scores ``-sum_k |y_jk - u_ik|^8``, a smooth replacement of a box's log density.
 
-    ``_SmoothBox.apply(u, y)`` takes tensors of shapes (n_codes, n_components) and
-    (n_noisy, n_components), both in units of the half-width of the box, and returns
-    scores of shape (n_codes, n_noisy).  Beyond a difference of 2, straight lines
-    continue the power, so that scores of distant pairs are finite and have a finite
-    gradient other than 0.  Components are added one by one, so that memory does not
-    grow with their number.
+    An autograd function with a hand-written gradient, for ``UniformChannel.log_ratio``.
+    ``_SmoothBox.apply(u, y)`` takes codes ``u`` of shape (n_codes, n_components) and
+    noisy codes ``y`` of shape (n_noisy, n_components), both in units of the half-width
+    of the box, and returns scores of shape (n_codes, n_noisy).  Beyond a difference of
+    2, straight lines continue the power, so that scores of distant pairs are finite and
+    have a finite gradient other than 0.  Components are added one by one, so that
+    memory does not grow with ``n_components``.
     """
 
     knee = 2.0

@@ -34,19 +34,20 @@ class NetworkSpec:
         Number of components of the code.
     output_layer : {"code", "hidden", "features"}
         Layer that the network, and ``transform``, returns.  Layers other than "code"
-        need an encoder with the three named parts of ``PARTS``.
+        need an encoder with the submodules "features", "hidden" and "code".
     normalizes : bool
         True brings codes to mean 0 and variance 1.  False leaves the encoder's output
         as it is, and ``shrinkage`` is not used.
     shrinkage : float or None
-        None whitens the codes of every training batch by their own moments and, after
-        training, all codes by the moments of all rows.  A number, from 0 to 1, scales
-        the components of a batch without whitening it, and whitens after training.  The
-        correlation matrix is then first averaged with the identity, which has at least
-        this weight.
+        None whitens the codes of every training batch by the moments of that batch and,
+        after training, all codes by the moments of all training rows.  A number from 0
+        to 1 brings the codes of a batch to mean 0 and variance 1 without whitening, and
+        whitens after training.  The correlation matrix used for whitening is then first
+        averaged with the identity, and ``shrinkage`` is the smallest weight of the
+        identity.
     shrinks_norms : bool
-        True also pulls in the norms of codes after training, if they vary more than
-        those of N(0, I).
+        True also reduces large norms of codes after training, if norms vary more than
+        those of draws from N(0, I); False leaves norms as they are.
     """
 
     encoder: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module]
@@ -65,32 +66,38 @@ class NetworkSpec:
 
     @property
     def is_own_encoder(self) -> bool:
-        """True if the user gave the encoder, False if it is one of ``ENCODERS``."""
+        """True if ``encoder`` is the user's module or callable, False if it is a name.
+
+        A name, a key of ``ENCODERS``, stands for a built-in encoder.
+        """
         return not isinstance(self.encoder, str)
 
 
 @dataclass(frozen=True)
 class PairSpec:
-    """Configuration of pairs: how views are made of rows, to compare codes with.
+    """Configuration of pairs: how views, randomly changed copies of rows, are made.
+
+    Noise is added to the code of a row, and this noisy code is compared with the codes
+    of views of the row.
 
     Parameters
     ----------
     augmentations : tuple of str or callable
-        What changes a row into a view, applied in this order.  Keys of
+        Functions that change a row into a view, applied in this order.  Keys of
         ``AUGMENTATIONS``, or callables ``(inputs, generator) -> inputs``.
     strength : float or None
-        Strength of every named augmentation; None takes the default of each.
+        Strength of every named augmentation; None takes the default strength of each.
     sides : {"both", "one"}
-        "both" also replaces the row, whose code gets the noise, by a view of it.  "one"
-        leaves this row as it is.
+        "both" adds the noise to the code of one more view of the row, "one" to the code
+        of the row without augmentation.
     n_views : int
         Number of views that are compared with each noisy code.
     n_neighbors : int
-        Number of nearest rows from which augmentations such as "neighbors", and
-        partners in a table, are drawn.
+        Number of nearest rows of each row, from which the augmentation "neighbors"
+        draws.  In a table, partners of a row are drawn from them, too.
     by_class : bool
-        True makes views of a random partner, a row of the same class, False of the row
-        itself.
+        True makes views of a random partner, which is a row of the same class; False
+        makes views of the row itself.
     """
 
     augmentations: tuple[str | Augmentation, ...] = ()
@@ -102,21 +109,22 @@ class PairSpec:
 
     @property
     def has_views(self) -> bool:
-        """True if rows are augmented, for views of them."""
+        """True if there are augmentations that change rows into views, else False."""
         return bool(self.augmentations)
 
     @property
     def has_pairs(self) -> bool:
-        """True if noisy codes are compared with codes of views, not of the rows.
+        """True if noisy codes are compared with codes of views or of partners.
 
-        False if there are neither augmentations nor partners.
+        False if there are neither augmentations nor partners of the same class; noisy
+        codes are then compared with the codes that the noise was added to.
         """
         return self.has_views or self.by_class
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Configuration of a model: network, pairs, noise, and the terms of its objective.
+    """Configuration of a model: network, pairs, noise, and terms of the objective.
 
     Greek letters and ``w`` are those of the equation in ``losses.objective``.  A term
     of weight 0 is not computed.
@@ -124,7 +132,9 @@ class ModelSpec:
     Parameters
     ----------
     network : NetworkSpec
+        Encoder, normalisation and output.
     pairs : PairSpec
+        How views of rows are made.
     noise_distribution : str
         Distribution of the noise and target distribution of the codes, a key of
         ``CHANNELS``.
@@ -132,20 +142,22 @@ class ModelSpec:
         Scale of the noise in units of the code; 0 adds no noise.
     critic : str or None
         Critic that scores codes with noisy codes: "channel" or a key of ``CRITICS``.
-        None leaves out the information between codes and noisy codes.
+        None leaves the mutual information of codes and noisy codes out of the
+        objective.
     bound : str
         Bound on mutual information, a key of ``BOUNDS``.
     agreement_weight : float
-        ``w``, from 0 to 1: the share of the Barber-Agakov bound in the information
-        between codes and noisy codes.
+        ``w``, from 0 to 1: weight of the Barber-Agakov bound on the mutual information
+        of codes and noisy codes; ``bound`` has the weight ``1 - w``.
     sliced_weight : float
         ``lambda``, weight of the sliced and radial Kullback-Leibler divergences of the
         codes from N(0, I).
     global_weight, local_weight : float
-        ``alpha`` and ``beta``, weights of the information between codes and the
-        encoder's features: all together, and averaged over their positions.
+        ``alpha`` and ``beta``, weights of bounds on the mutual information of codes and
+        features of the encoder.  The global bound is that of all features together, the
+        local one that of the features at one position, averaged over positions.
     prior_weight : float
-        ``gamma``, weight of the adversarial loss that holds codes to the prior.
+        ``gamma``, weight of the adversarial loss that makes codes follow the prior.
     feature_critic : str
         Critic that scores features with codes, a key of ``CRITICS``.
     n_noise_draws : int
@@ -167,10 +179,12 @@ class ModelSpec:
     n_noise_draws: int = 1
 
     def global_seed(self, seed: int) -> int | None:
-        """Return ``seed`` if the model runs the user's code, else None.
+        """Return the seed for torch's global random generator, for ``sandbox``.
 
-        Only a user's encoder or augmentation may draw from torch's global generator,
-        which ``sandbox`` seeds with the result, or leaves alone if that is None.
+        The user's encoder or augmentation may draw from the global generator; code of
+        this library does not.  So the result is ``seed``, the seed of training, if the
+        encoder or an augmentation is the user's.  Otherwise it is None, which leaves
+        the global generator alone.
         """
         own = any(callable(step) for step in self.pairs.augmentations)
         return seed if own or self.network.is_own_encoder else None
@@ -183,6 +197,7 @@ class TrainingConfig:
     Parameters
     ----------
     model : ModelSpec
+        What is trained.
     batch_size : int
         Number of rows in a batch.
     max_iter : int
@@ -193,15 +208,16 @@ class TrainingConfig:
     weight_decay : float
         Weight decay of AdamW for the network; critics have none.
     patience : int or None
-        Number of epochs without a rise of the information on held-out rows after which
-        training stops; None if no rows are held out.
+        Training stops after this many epochs in which the mutual information estimated
+        on held-out rows has not risen.  None if no rows are held out.
     seed : int
         Seed of initial weights, order of rows, views and noise.
     device : torch.device
         Where the model is trained.
     scaling : tuple of (mean, scale) or None
-        What inputs are shifted and divided by: two arrays of one number for each column
-        or channel.  None takes mean and standard deviation of the training rows.
+        Two arrays of one number for each column or channel: ``mean`` is subtracted from
+        inputs, which are then divided by ``scale``.  None takes mean and standard
+        deviation of the training rows.
     """
 
     model: ModelSpec

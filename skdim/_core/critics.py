@@ -28,29 +28,41 @@ __all__ = [
 
 
 class Critic(nn.Module):
-    """Base of all critics; a critic that learns by gradients defines ``forward`` only.
+    """Base of critics: functions that score every ``u_i`` with every ``y_j``.
 
-    ``forward(u, y)`` returns the scores.  ``observe``, ``reported`` and ``agreement``
-    are for critics between codes and noisy codes that are made of the channel's
-    density.
+    Bounds on the mutual information of u and y are computed from the scores.  Either
+    ``u`` holds codes (of views, if there are views) and ``y`` noisy codes of the same
+    rows, or ``u`` holds features of rows and ``y`` codes of the same rows.
+
+    ``forward(u, y)`` takes ``u`` of shape (n_rows, n_u), or (n_positions, n_rows, n_u)
+    for features at positions of an image, and ``y`` of shape (n_rows, n_y).  It returns
+    scores of shape (n_rows, n_rows), or (n_positions, n_rows, n_rows), where
+    ``scores[..., i, j]`` scores ``u_i`` with ``y_j``; pairs, which belong to the same
+    row, are on the diagonal.
+
+    For noisy codes, ``observe`` is called before ``forward``, ``reported`` gives the
+    scores for the reported mutual information, and ``agreement`` gives the
+    Barber-Agakov bound.  ``ChannelCritic`` overrides these three methods; other critics
+    define ``forward`` only.
 
     Attributes
     ----------
     learning_rate_factor : float
-        Learning rate of the critic's parameters, as a multiple of the encoder's.
+        Learning rate of the critic's parameters divided by that of the encoder.
     has_moments : bool
-        True if the critic has a method ``fit`` for its regression moments, which is
-        called after training; else False.
+        True if the critic has a method ``fit`` that sets regression moments after
+        training, else False.
     """
 
     learning_rate_factor = 1.0
     has_moments = False
 
     def observe(self, u: Tensor, codes: Tensor) -> None:
-        """Update the running moments that a critic scores by; called before each batch.
+        """Update moments that the critic scores by, from the codes of a batch.
 
-        These are moments of the regression of ``codes`` on ``u``.  A critic that learns
-        has none, so that this base method does nothing.
+        Called before ``forward``.  ``ChannelCritic`` computes how well codes of views
+        predict codes of rows.  Other critics have no such moments, so this base method
+        does nothing.
 
         Parameters
         ----------
@@ -62,36 +74,38 @@ class Critic(nn.Module):
     def reported(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
         """Return the scores from which the reported mutual information is estimated.
 
-        They should not depend on anything fitted to this very batch, which would
-        flatter the estimate.  Most critics have nothing of that kind and return
-        ``scores``.
+        These scores should not depend on moments fitted to the same batch, because the
+        estimate would be too large.  Only ``ChannelCritic`` has such moments; this base
+        method returns ``scores`` unchanged.
 
         Parameters
         ----------
         u, y : Tensor of shape (n_rows, n_components)
-            Codes of views, and noisy codes of their rows.
+            Codes of views, and noisy codes of the rows that the views were made from.
         scores : Tensor of shape (n_rows, n_rows)
-            Scores of training, ``forward(u, y)``.
+            ``forward(u, y)``, the scores that training uses.
 
         Returns
         -------
         scores : Tensor of shape (n_rows, n_rows)
+            ``scores[i, j]`` scores ``u_i`` with ``y_j``.
         """
         return scores
 
     def agreement(self, u: Tensor, codes: Tensor, scores: Tensor) -> Tensor:
         """Return the Barber-Agakov bound on the information of views and noisy codes.
 
-        By default it is the mean of the paired scores, which come from one draw of the
-        noise.
+        Training maximises it with the weight ``agreement_weight``.  This base method
+        returns the mean of the paired scores, which depend on one draw of the noise.
 
         Parameters
         ----------
         u, codes : Tensor of shape (n_rows, n_components)
-            Codes of views, and codes of their rows before the noise is added.  Not used
-            here.
+            Codes of views, and codes of the rows that the views were made from, before
+            the noise is added.  Not used by this base method.
         scores : Tensor of shape (n_rows, n_rows)
-            Scores ``forward(u, y)`` for one draw of the noisy codes ``y``.
+            ``forward(u, y)`` for one draw of the noisy codes ``y``; pairs are on the
+            diagonal.
 
         Returns
         -------
@@ -102,20 +116,24 @@ class Critic(nn.Module):
 
 
 class ChannelCritic(Critic):
-    """The log density ratio of the channel itself: the best critic, nothing to learn.
+    """A critic that is the log density ratio of the channel, with nothing to learn.
+
+    ``forward(u, y)`` takes codes ``u`` and noisy codes ``y``, both of shape (n_rows,
+    n_components), and returns scores T of shape (n_rows, n_rows), where ``T[i, j]``
+    scores ``u_i`` with ``y_j``; pairs are on the diagonal.
 
     Let ``u`` be the code of a view (or of another row of the class), ``s`` the code of
-    its row, ``y = s + noise``, and sigma the standard deviation of normal noise.
-    Component k of ``s`` is predicted by ``b_k u_k`` with residual variance ``r_k``, so
-    that ``log p(y_j | u_i) / p(y_j)`` is
+    the row that the view was made from, ``y = s + noise``, and sigma the standard
+    deviation of normal noise.  Component k of ``s`` is predicted by ``b_k u_k`` with
+    residual variance ``r_k``, so that ``log p(y_j | u_i) / p(y_j)`` is
 
         T_ij = 1/2 sum_k [ ln((1 + sigma^2) / (sigma^2 + r_k))
                            - (y_jk - b_k u_ik)^2 / (sigma^2 + r_k)
                            + y_jk^2 / (1 + sigma^2) ]
 
-    as ``NormalChannel.log_ratio`` computes it.  Without pairs ``u = s``, ``b = 1`` and
-    ``r = 0``, for any channel.  The slopes ``b`` and residual variances ``r`` are
-    called the regression moments.
+    as ``NormalChannel.log_ratio`` computes it.  If ``has_pairs`` is False, ``u = s``,
+    ``b = 1`` and ``r = 0``, for any channel.  The slopes ``b`` and residual variances
+    ``r`` are called the regression moments.
 
     Parameters
     ----------
@@ -130,11 +148,12 @@ class ChannelCritic(Critic):
     Notes
     -----
     In training, ``forward`` uses the regression moments of the current batch, without
-    gradient.  They maximise the mean of the paired scores, so its gradient would be the
-    same if they had one (envelope theorem).  What is *reported* uses running moments of
-    earlier calls of ``observe``, since moments fitted to a batch would flatter it; the
-    first batch has only its own.  Evaluation uses the moments set by ``fit`` or, before
-    that, the running ones.
+    gradient.  These moments maximise the mean of the paired scores, so the gradient of
+    this mean would be the same if the moments had a gradient, too (envelope theorem).
+    ``reported`` uses running moments of earlier calls of ``observe``, because an
+    estimate with moments fitted to the same batch would be too large; for the first
+    batch there are no others.  Evaluation uses the moments set by ``fit`` or, before
+    that, the running moments.
     """
 
     momentum = 0.1
@@ -149,22 +168,24 @@ class ChannelCritic(Critic):
 
     @property
     def has_moments(self) -> bool:
-        """True if there are regression moments to be set by ``fit``, else False."""
+        """True if ``fit`` must set regression moments after training, else False."""
         return self.has_pairs
 
     @torch.no_grad()
     def observe(self, u: Tensor, codes: Tensor) -> None:
         """Compute the regression moments of a batch, and update the running moments.
 
-        The new moments serve ``forward``.  Those of the call before now join the
-        running moments with a weight of 0.1, so that ``reported`` does not use moments
-        fitted to these very codes.  The first call sets both.  Does nothing in
-        evaluation mode or without pairs.
+        The moments of this batch are for ``forward``.  The moments of the previous
+        batch are averaged into the running moments with a weight of 0.1, so that
+        ``reported`` does not use moments fitted to the codes that it scores.  The first
+        call sets both kinds to the moments of its batch.  Does nothing in evaluation
+        mode, or if ``has_pairs`` is False.
 
         Parameters
         ----------
         u, codes : Tensor of shape (n_rows, n_components)
-            Codes of views, and codes of their rows before the noise is added.
+            Codes of views, and codes of the rows that the views were made from, before
+            the noise is added.
         """
         if not (self.has_pairs and self.training):
             return
@@ -183,18 +204,19 @@ class ChannelCritic(Critic):
     def _moments(self) -> tuple[Tensor, Tensor] | tuple[float, float]:
         """Slope and residual variance that ``forward`` uses.
 
-        Each has the shape (n_components,).  They are those of the batch in training,
-        the running ones in evaluation, and the numbers 1 and 0 without pairs.
+        Two tensors of shape (n_components,): in training those of the current batch, in
+        evaluation those set by ``fit`` or, before that, the running moments.  If
+        ``has_pairs`` is False, the numbers 1.0 and 0.0.
         """
         if not self.has_pairs:
             return 1.0, 0.0
         return self.batch_moments if self.training else self._running
 
     def fit(self, moments: list[tuple[Tensor, Tensor]]) -> None:
-        """Store the unweighted mean of ``moments`` over batches, for use in evaluation.
+        """Set the regression moments that evaluation uses, by averaging over batches.
 
-        Called after training, with moments of the trained model, which replace the
-        running ones.
+        Called after training, with moments of the trained model.  Their unweighted mean
+        replaces the running moments.
 
         Parameters
         ----------
@@ -211,11 +233,23 @@ class ChannelCritic(Critic):
         return self.channel.log_ratio(u, y, *self._moments)
 
     def agreement(self, u: Tensor, codes: Tensor, scores: Tensor) -> Tensor:
-        """Return the Barber-Agakov bound in nats, as an expectation over the noise.
+        """Return the Barber-Agakov bound as an expectation over the noise.
 
-        Parameters are those of ``Critic.agreement``; ``scores`` is not used.  The noise
-        can be as large as the codes, so the gradient of the expectation is much less
-        noisy than that of one draw.
+        The noise can be as large as the codes, so the gradient of the expectation is
+        much less noisy than the gradient for one draw of the noise.
+
+        Parameters
+        ----------
+        u, codes : Tensor of shape (n_rows, n_components)
+            Codes of views, and codes of the rows that the views were made from, before
+            the noise is added.
+        scores : Tensor of shape (n_rows, n_rows)
+            Not used.
+
+        Returns
+        -------
+        bound : Tensor of shape ()
+            In nats.
         """
         return self.channel.mean_log_ratio(u, codes, *self._moments)
 
@@ -228,14 +262,14 @@ class ChannelCritic(Critic):
 def regression(u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     """Return slope and residual variance of predicting ``codes`` from ``u``.
 
-    They tell a ``ChannelCritic`` how well codes of views predict those of their rows.
+    A ``ChannelCritic`` scores codes of views with noisy codes by these two moments.
     Each component of ``codes`` is regressed, with an intercept, on the same component
     of ``u`` alone.
 
     Parameters
     ----------
     u, codes : Tensor of shape (n_rows, n_components)
-        Codes of views, and codes of their rows.
+        Codes of views, and codes of the rows that the views were made from.
 
     Returns
     -------
@@ -249,17 +283,26 @@ def regression(u: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class WidthCritic(Critic):
-    """The channel's log density ratio, with noise widened by one learned number.
+    """The log density ratio of a uniform channel, with a learned width of the noise.
 
     For codes of views under uniform noise.  The difference between the code of a view
-    and that of its row has no density in closed form.  It is treated as a box, too,
-    whose half-width is learned: one number, added to the noise scale, for all
-    components.
+    and the code of the row that it was made from has no density in closed form.  The
+    critic treats this difference as more uniform noise: it adds one learned number, for
+    all components, to the half-width of the noise.
+
+    ``forward(u, y)`` takes codes of views ``u`` and noisy codes of rows ``y``, both of
+    shape (n_rows, n_components), and returns scores of shape (n_rows, n_rows), where
+    ``scores[i, j]`` scores ``u_i`` with ``y_j``; pairs are on the diagonal.
 
     Parameters
     ----------
     channel : Channel
         The channel that adds the noise.
+
+    Attributes
+    ----------
+    log_width : nn.Parameter of shape ()
+        Logarithm of the learned number.
     """
 
     learning_rate_factor = 20.0  # one number, to settle early while the encoder moves
@@ -274,10 +317,9 @@ class WidthCritic(Critic):
 
 
 def channel_critic(channel: Channel, n_components: int, has_pairs: bool) -> Critic:
-    """Return the critic that scores by the channel's own density of a noisy code.
+    """Return a new critic that scores by the log density ratio of the channel.
 
-    It is a ``WidthCritic``, which learns one width, if the noise is uniform and
-    ``has_pairs``; else a ``ChannelCritic``.
+    It scores codes, or codes of views, with noisy codes.
 
     Parameters
     ----------
@@ -288,6 +330,12 @@ def channel_critic(channel: Channel, n_components: int, has_pairs: bool) -> Crit
     has_pairs : bool
         True if noisy codes are compared with codes of views or of other rows; False if
         they are compared with the codes that the noise was added to.
+
+    Returns
+    -------
+    critic : WidthCritic or ChannelCritic
+        A ``WidthCritic``, which learns one width, if ``has_pairs`` is True and the
+        noise is uniform; else a ``ChannelCritic``.
     """
     if has_pairs and not channel.has_residual_variance:
         return WidthCritic(channel)
@@ -297,14 +345,15 @@ def channel_critic(channel: Channel, n_components: int, has_pairs: bool) -> Crit
 class Embedding(nn.Module):
     """Sum of a linear map and a perceptron with one hidden layer, then layer norm.
 
-    One half of a ``SeparableCritic``, as in the appendix of arXiv:1808.06670.  The
-    perceptron need not learn what the linear map finds at once: bounds rise several
-    times faster than without it.
+    A ``SeparableCritic`` has one for each of its two arguments, as in the appendix of
+    arXiv:1808.06670.  The perceptron need not learn what the linear map finds at once:
+    bounds rise several times faster than without the linear map.  Takes a tensor of
+    shape (..., n_in) and returns one of shape (..., n_out).
 
     Parameters
     ----------
     n_in, n_hidden, n_out : int
-        Numbers of inputs, hidden units and outputs; they are on the last axis.
+        Numbers of inputs, hidden units and outputs.
     generator : torch.Generator or None
         Draws the network weights; None leaves them unset, to be loaded.
     """
@@ -323,15 +372,22 @@ class Embedding(nn.Module):
 
 
 class SeparableCritic(Critic):
-    """Scaled inner product of two learned embeddings, ``g(u)^T h(y) / sqrt(256)``.
+    """A critic that is an inner product of embeddings, ``g(u)^T h(y) / sqrt(256)``.
 
-    "Encode-and-dot" of arXiv:1808.06670.  For features at positions of an image, ``g``
-    is the same at every position, like a network of 1x1 convolutions.
+    "Encode-and-dot" of arXiv:1808.06670.  Both embeddings are learned and have the
+    width 256.  The embedding ``g`` is the same at every position of an image, like a
+    network of 1x1 convolutions.
+
+    ``forward(u, y)`` takes codes or features ``u`` of shape (n_rows, n_u), or features
+    at positions of an image of shape (n_positions, n_rows, n_u), and noisy codes or
+    codes ``y`` of shape (n_rows, n_y).  It returns scores of shape (n_rows, n_rows), or
+    (n_positions, n_rows, n_rows), where ``scores[..., i, j]`` scores ``u_i`` with
+    ``y_j``; pairs, which belong to the same row, are on the diagonal.
 
     Parameters
     ----------
     n_u, n_y : int
-        Numbers of columns of ``u`` and ``y``.
+        Lengths of the vectors ``u_i`` and ``y_j``.
     generator : torch.Generator or None
         Draws the network weights; None leaves them unset, to be loaded.
     """
@@ -351,17 +407,23 @@ class SeparableCritic(Critic):
 
 
 class BilinearCritic(Critic):
-    """``u^T W y`` with a learned matrix, plus learned lower-order terms.
+    """A critic ``u^T W y + a^T u^2 + b^T y^2 + c^T y + d`` with learned coefficients.
 
-    These are weighted sums of the squares of ``u`` and of ``y``, a linear term in ``y``
-    and a constant.  The log density ratio of a normal channel has this form.
+    Squares are elementwise.  The log density ratio of a normal channel has this form.
+
+    ``forward(u, y)`` takes codes or features ``u`` of shape (n_rows, n_u), or features
+    at positions of an image of shape (n_positions, n_rows, n_u), and noisy codes or
+    codes ``y`` of shape (n_rows, n_y).  It returns scores of shape (n_rows, n_rows), or
+    (n_positions, n_rows, n_rows), where ``scores[..., i, j]`` scores ``u_i`` with
+    ``y_j``; pairs, which belong to the same row, are on the diagonal.
 
     Parameters
     ----------
     n_u, n_y : int
-        Numbers of columns of ``u`` and ``y``.
+        Lengths of the vectors ``u_i`` and ``y_j``.
     generator : torch.Generator or None
-        Draws ``W`` and the linear term; None leaves them unset, to be loaded.
+        Draws ``W`` and ``c``; None leaves them unset, to be loaded.  The other
+        coefficients start at 0.
     """
 
     learning_rate_factor = 10.0  # these few numbers can become large
@@ -379,15 +441,21 @@ class BilinearCritic(Critic):
 
 
 class ConcatenatedCritic(Critic):
-    """A perceptron applied to every pair ``[u_i, y_j]``.
+    """A critic that applies a perceptron to every pair, as one vector ``[u_i, y_j]``.
 
     "Concatenate-and-convolve" of arXiv:1808.06670.  Memory grows with the square of the
     batch size.
 
+    ``forward(u, y)`` takes codes or features ``u`` of shape (n_rows, n_u), or features
+    at positions of an image of shape (n_positions, n_rows, n_u), and noisy codes or
+    codes ``y`` of shape (n_rows, n_y).  It returns scores of shape (n_rows, n_rows), or
+    (n_positions, n_rows, n_rows), where ``scores[..., i, j]`` scores ``u_i`` with
+    ``y_j``; pairs, which belong to the same row, are on the diagonal.
+
     Parameters
     ----------
     n_u, n_y : int
-        Numbers of columns of ``u`` and ``y``.
+        Lengths of the vectors ``u_i`` and ``y_j``.
     generator : torch.Generator or None
         Draws the network weights; None leaves them unset, to be loaded.
     """

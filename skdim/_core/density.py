@@ -29,11 +29,15 @@ __all__ = ["log_density", "log_volume"]
 def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
     """Return the log-density of each row under a model whose codes follow N(0, I).
 
+    It is computed by the change of variables from rows to codes.  With fewer components
+    than inputs, it is the density along the directions in which the code changes.
+
     Parameters
     ----------
     model : Model
-        From ``inference.restored(..., gradients=True)``, inside whose block this is
-        called: there it computes in double precision and with gradients.
+        From ``with inference.restored(..., gradients=True) as model``.  Inside this
+        block, where ``log_density`` must be called, the model computes in double
+        precision and with gradients.
     rows : array-like of shape (n_rows, *input_shape)
         Rows before scaling.
     device : torch.device
@@ -42,8 +46,8 @@ def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
     Returns
     -------
     log_density : Tensor of shape (n_rows,)
-        In nats, in double precision on the CPU; -inf where the code does not change in
-        all directions.
+        In nats, in double precision on the CPU; -inf where the Jacobian of the code has
+        a rank below the number of components.
     """
     n_numbers = math.prod(rows.shape[1:]) * model.network.n_outputs
     parts = [
@@ -54,10 +58,11 @@ def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
 
 
 def _of_batch(network: Network, rows: Tensor) -> Tensor:
-    """Return the log-density of each row of a batch, in nats.
+    """Return the log-density of each row of a batch, in nats, for ``log_density``.
 
-    ``rows`` are on the device of the network and not scaled.  The Jacobians are found
-    by automatic differentiation.
+    ``rows`` has the shape (n_rows, *input_shape), is on the device of ``network`` and
+    is not scaled yet.  The result has the shape (n_rows,).  Jacobians of codes with
+    respect to rows are found by automatic differentiation.
     """
     rows = rows.detach().double().requires_grad_()
     z = network(rows)
@@ -70,13 +75,14 @@ def _of_batch(network: Network, rows: Tensor) -> Tensor:
 def log_volume(jacobian: Tensor) -> Tensor:
     """Return ``1/2 log det(J J^T)`` of each Jacobian ``J``.
 
-    This is the term of volume in the change of variables.  It is computed from the
-    factor R of ``J^T = QR``, because ``J J^T`` would lose half of the digits.
+    This is the term of the log-density by which a map changes volumes.  It is computed
+    from the factor R of ``J^T = QR``, because ``J J^T`` would lose half of the digits.
 
     Parameters
     ----------
     jacobian : Tensor of shape (n_rows, n_components, n_inputs)
-        One matrix for each row; ``n_components`` must not exceed ``n_inputs``.
+        Derivatives of the code of each row with respect to its inputs.
+        ``n_components`` must not exceed ``n_inputs``.
 
     Returns
     -------

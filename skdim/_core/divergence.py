@@ -26,14 +26,16 @@ def divergence_from_shuffled(
 ) -> float:
     """Return the estimated divergence of rows from rows with independent blocks.
 
-    It measures dependence: with p the distribution of the rows and q the product of the
-    marginal distributions of their blocks of columns, it is a lower estimate of
-    ``KL(p || q)``.  For two blocks this is their mutual information.
+    A block is a group of neighbouring columns.  Let p be the density of the rows, and q
+    the product of the marginal densities of the blocks.  The result estimates a lower
+    bound on ``KL(p || q)``, which measures how strongly the blocks depend on each
+    other.  For two blocks, ``KL(p || q)`` is their mutual information.
 
     A network learns ``log(p / q)`` by logistic regression on 60 % of the rows, against
-    rows whose blocks are shuffled independently.  Every 50 steps its Donsker-Varadhan
-    bound (Belghazi et al., arXiv:1801.04062) is computed on another 20 %, and the best
-    network weights are kept.  The result is their bound on the last 20 %.
+    rows whose blocks are shuffled independently.  Every 50 steps, the Donsker-Varadhan
+    bound of the network (Belghazi et al., arXiv:1801.04062) is computed on another 20 %
+    of the rows, and the network weights with the largest bound are kept.  The result is
+    the bound that these weights give on the remaining 20 %.
 
     Parameters
     ----------
@@ -71,10 +73,12 @@ def divergence_from_shuffled(
 
 
 class _Critic(nn.Module):
-    """A perceptron that scores rows, with its own AdamW optimiser.
+    """A perceptron that learns to score rows by a log density ratio.
 
-    Takes rows of shape (n_rows, n_in) and returns scores of shape (n_rows,), which
-    learn to be log density ratios.
+    Takes rows of shape (n_rows, n_in) and returns scores of shape (n_rows,).  After
+    training, the score of a row x is near ``log(p(x) / q(x))``.  In the numerator is
+    the density p of the rows, in the denominator the density q of rows whose blocks of
+    columns are shuffled independently.
 
     Parameters
     ----------
@@ -82,6 +86,11 @@ class _Critic(nn.Module):
         Number of columns of a row.
     generator : torch.Generator
         Draws the network weights.
+
+    Attributes
+    ----------
+    optimizer : torch.optim.AdamW
+        Trains the parameters of this network, in ``_learn``.
     """
 
     def __init__(self, n_in: int, generator: torch.Generator) -> None:
@@ -97,11 +106,13 @@ class _Critic(nn.Module):
 
 
 def _shuffled(rows: Tensor, widths: list[int], generator: torch.Generator) -> Tensor:
-    """Return rows whose blocks of columns are permuted across rows, each on its own.
+    """Return a copy of ``rows`` in which blocks of columns are independent.
 
-    This makes the blocks independent; ``generator`` draws the permutations.  Takes
-    ``rows`` of shape (n_rows, n_columns) and the number of columns of each block,
-    ``widths``, and returns the shape of ``rows``.
+    The order of rows is permuted at random in each block of columns, independently of
+    the other blocks, so that rows follow the product of the blocks' marginal
+    distributions.  ``rows`` and the result have the shape (n_rows, n_columns),
+    ``widths`` gives the number of columns of each block, and ``generator`` draws the
+    permutations.
     """
     blocks = rows.split(widths, dim=1)
     orders = (
@@ -115,10 +126,13 @@ def _learn(
 ) -> None:
     """Train the critic for 50 steps to tell rows from rows with shuffled blocks.
 
+    The loss is the cross-entropy of logistic regression, so that scores become log
+    density ratios.
+
     Parameters
     ----------
     network : _Critic
-        Is changed.
+        The critic, which is changed.
     train : Tensor of shape (n_rows, n_columns)
         Each step draws 512 of these rows as they are, and 512 to be shuffled.
     widths : list of int
@@ -140,23 +154,28 @@ def _learn(
 
 @torch.no_grad()
 def _bound(network: _Critic, rows: Tensor, widths: list[int], seed: int) -> float:
-    """Return the Donsker-Varadhan bound that the critic reaches on given rows.
+    """Return the Donsker-Varadhan bound that the critic reaches on held-out rows.
+
+    Used during training to choose the best weights of the critic, and after it for the
+    final estimate.
 
     Parameters
     ----------
     network : _Critic
+        The critic.
     rows : Tensor of shape (n_rows, n_columns)
-        Held-out rows.
+        Rows that the critic was not trained on.
     widths : list of int
         Number of columns of each block.
     seed : int
-        Determines the 10 shuffles of the rows that the bound averages over, so that
-        they are the same at every call.
+        Determines the 10 shuffles of the rows that the bound averages over.  With the
+        same seed, bounds of different weights can be compared.
 
     Returns
     -------
     bound : float
-        Lower bound on the divergence from rows with independent blocks, in nats.
+        Estimated lower bound, in nats, on the Kullback-Leibler divergence of the
+        distribution of rows from that of rows with independent blocks.
     """
     generator = seeded_generator(seed + 1)
     shuffles = (_shuffled(rows, widths, generator) for _ in range(_N_SHUFFLES))

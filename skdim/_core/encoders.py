@@ -32,10 +32,10 @@ _N_DENSE = 256  # width of the layer between the convolutions and the code
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
-    """Return a linear layer from ``n_in`` to ``n_out`` numbers, with a bias.
+    """Return a new linear layer from ``n_in`` to ``n_out`` numbers, with a bias.
 
-    Used in encoders and critics.  ``generator`` draws the weights; None leaves them
-    unset, to be loaded.
+    Used in encoders, critics and discriminators.  ``generator`` draws the weights and
+    the bias; None leaves them unset, to be loaded.
     """
     return _reset(nn.utils.skip_init(nn.Linear, n_in, n_out, **PLAIN), generator)
 
@@ -43,10 +43,11 @@ def linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linea
 def _conv(
     n_in: int, n_out: int, stride: int, generator: torch.Generator | None
 ) -> nn.Module:
-    """Return a 3x3 convolution from ``n_in`` to ``n_out`` channels, without a bias.
+    """Return a new 3x3 convolution from ``n_in`` to ``n_out`` channels, without a bias.
 
-    It is padded by one pixel on each side.  ``generator`` draws the weights; None
-    leaves them unset, to be loaded.
+    For the stages of ``convolutional``.  Images are padded by one pixel on each side,
+    so that only ``stride`` changes height and width.  ``generator`` draws the weights;
+    None leaves them unset, to be loaded.
     """
     layer = nn.utils.skip_init(
         nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1, bias=False, **PLAIN
@@ -58,8 +59,8 @@ def _conv(
 def _reset(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
     """Draw all parameters of a linear or convolutional layer, and return the layer.
 
-    As in torch's own layers they follow U(-b, b) with b = 1 / sqrt(fan in).  They are
-    drawn from ``generator``; None leaves them as they are.
+    ``generator`` draws them from U(-b, b) with b = 1 / sqrt(fan in), which is also the
+    default of torch's layers.  None leaves them as they are.
     """
     if generator is not None:
         bound = 1 / math.sqrt(layer.weight[0].numel())
@@ -74,14 +75,22 @@ def multilayer_perceptron(
 ) -> nn.Sequential:
     """Return linear layers of the given widths, each followed by a ReLU.
 
+    Hidden layers for encoders, critics and discriminators, which append an output
+    layer.
+
     Parameters
     ----------
     n_in : int
         Width of the input.
     sizes : sequence of int
-        Width of each layer; without any, inputs are returned as they are.
+        Width of each layer; if empty, the network is the identity.
     generator : torch.Generator or None
         Draws the weights; None leaves them unset, to be loaded.
+
+    Returns
+    -------
+    layers : nn.Sequential
+        Maps tensors of shape (..., n_in) to (..., sizes[-1]).
     """
     layers = nn.Sequential()
     for size in sizes:
@@ -101,18 +110,20 @@ def mlp(
     Parameters
     ----------
     input_shape : tuple of int
-        Shape of one row.
+        Shape of one row, without the axis of rows.
     n_components : int
         Number of outputs, the components of the code.
     sizes : sequence of int
-        Widths of the hidden layers.
+        Widths of the hidden layers; if empty, the encoder is linear.
     generator : torch.Generator or None
         Draws the weights; None leaves them unset, to be loaded.
 
     Returns
     -------
     encoder : nn.Sequential
-        Of the three named parts in ``PARTS``.
+        Maps scaled inputs of shape (n_rows, *input_shape) to codes, not normalised yet,
+        of shape (n_rows, n_components).  Its parts are named "features" (flattens the
+        inputs), "hidden" and "code".
     """
     n_in = math.prod(input_shape)
     hidden = multilayer_perceptron(n_in, sizes, generator)
@@ -128,14 +139,15 @@ def convolutional(
 ) -> nn.Sequential:
     """Return an encoder of images: convolutions, followed by two linear layers.
 
-    Each stage is a 3x3 convolution, batch norm and ReLU.  It halves height and width if
-    both exceed 2 pixels; the first stage does so only if both exceed 16, so that small
-    images keep some resolution.  The first linear layer has 256 outputs, batch norm and
-    ReLU.
+    Each stage is a 3x3 convolution, batch norm and ReLU.  A stage halves height and
+    width if both exceed 2 pixels; the first stage does so only if both exceed 16, so
+    that small images keep some resolution.  The first linear layer has 256 outputs and
+    is followed by batch norm and ReLU; the second one returns the code.
 
     Parameters
     ----------
     input_shape : tuple of (channels, height, width)
+        Shape of one image.
     n_components : int
         Number of outputs, the components of the code.
     sizes : sequence of int
@@ -146,7 +158,9 @@ def convolutional(
     Returns
     -------
     encoder : nn.Sequential
-        Of the three named parts in ``PARTS``.
+        Maps scaled inputs of shape (n_images, channels, height, width) to codes, not
+        normalised yet, of shape (n_images, n_components).  Its parts are named
+        "features" (the stages), "hidden" (the first linear layer) and "code".
     """
     n_channels, height, width = input_shape
     stages = nn.Sequential()

@@ -29,9 +29,10 @@ _MOST_POSITIONS_OTHERWISE = 16
 class ColumnGroups(nn.Module):
     """Make features of a table at positions, which are groups of neighbouring columns.
 
-    A table has no image patches; these groups serve the local critic in their place.
-    There are 8 groups, or one for each column if there are fewer.  Each group has a
-    linear layer of its own, followed by a ReLU.
+    A local critic scores features at each position of an image.  A table has no such
+    positions, and groups of columns take their place.  There are 8 groups, or one for
+    each column if there are fewer than 8 columns.  Each group has a separate linear
+    layer with 64 outputs, followed by a ReLU.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ class ColumnGroups(nn.Module):
     ----------
     n_positions : int
         Number of groups.
+    n_channels : int
+        Number of features of each group, 64.
     """
 
     most, n_channels = 8, 64
@@ -59,9 +62,11 @@ class ColumnGroups(nn.Module):
         )
 
     def forward(self, columns: Tensor) -> Tensor:
-        """Return features of shape (n_rows, 64, n_positions).
+        """Return the features of each group of columns, for a local critic.
 
-        ``columns`` has the shape (n_rows, n_columns).
+        ``columns`` holds scaled inputs, or features that an encoder makes of them, and
+        has the shape (n_rows, n_columns).  The result has the shape (n_rows, 64,
+        n_positions).
         """
         parts = columns.tensor_split(self.n_positions, dim=1)
         pairs = zip(self.layers, parts, strict=True)
@@ -71,18 +76,22 @@ class ColumnGroups(nn.Module):
 class FeatureCritic(nn.Module):
     """Score features with codes: all features at once, or at each of some positions.
 
-    Equations (5) and (6) of Hjelm et al., arXiv:1808.06670.
+    For the global and the local term of ``DeepInfoMax``: bounds on the mutual
+    information of features and codes are computed from the scores.  Equations (5) and
+    (6) of Hjelm et al., arXiv:1808.06670.
 
     Parameters
     ----------
     name : str
         Kind of critic, a key of ``CRITICS``.
     shape : tuple of (n_channels, n_positions)
-        Shape of the features of one row, those of ``groups`` if there are groups.
+        Shape of the features of one row.  If ``groups`` is given, the shape of what it
+        makes of them.
     n_components : int
         Number of components of the code.
     is_local : bool
-        True scores each position on its own; False scores all features at once.
+        True gives a local critic, which scores the features at each position
+        separately; False gives a global critic, which scores all features at once.
     groups : ColumnGroups or None
         Makes features at positions from the columns of a table, for a local critic;
         None takes the features as they are.
@@ -91,9 +100,16 @@ class FeatureCritic(nn.Module):
 
     Attributes
     ----------
+    critic : Critic
+        The critic of the kind ``name``.
+    n_positions : int
+        Number of positions, the second number of ``shape``.
     n_chosen : int
-        Number of positions that a local critic scores in each batch: at most 16, and at
-        most 2 for "concatenated", because memory grows with it.
+        Number of positions that a local critic scores in each batch: ``n_positions``,
+        but at most 16, or at most 2 for "concatenated", because memory grows with this
+        number.
+    learning_rate_factor : float
+        Learning rate of the parameters divided by that of the encoder.
     """
 
     def __init__(
@@ -126,33 +142,33 @@ class FeatureCritic(nn.Module):
         y : Tensor of shape (n_rows, n_components)
             Codes of the same rows.
         generator : torch.Generator
-            Draws the positions anew for each call.
+            Draws the positions that a local critic scores, anew for each call.
 
         Returns
         -------
         scores : Tensor of shape (n_rows, n_rows) or (n_chosen, n_rows, n_rows)
-            ``scores[..., i, j]`` scores the features of row i with code j; the first
-            axis is that of the positions of a local critic.
+            ``scores[..., i, j]`` scores the features of row i with code j.  A local
+            critic returns one such matrix for each chosen position.
         """
         return self.critic(self.chosen(features, generator), y)
 
     def chosen(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the features at the chosen positions, in the shape that critics take.
+        """Return the features to score, in the shape that ``Critic`` takes as ``u``.
 
         Parameters
         ----------
         features : Tensor of shape (n_rows, n_channels, *positions)
             Features of rows; (n_rows, n_columns) for a table.
         generator : torch.Generator
-            Draws ``n_chosen`` different positions, the same for all rows; not used if
-            these are all positions.
+            For a local critic, draws ``n_chosen`` different positions, the same for all
+            rows; not used if ``n_chosen`` is the number of positions.
 
         Returns
         -------
         u : Tensor of shape (n_rows, n_u) or (n_chosen, n_rows, n_channels)
-            For a global critic all features, flattened
-            (``n_u = n_channels * n_positions``); for a local one the features at each
-            chosen position.
+            For a global critic, all features of each row, flattened: ``n_u`` is
+            ``n_channels * n_positions``.  For a local critic, the features at each
+            chosen position, made by ``groups`` if it is given.
         """
         if not self.is_local:
             return features.flatten(1)
@@ -173,18 +189,24 @@ def build_feature_critic(
     is_local: bool,
     generator: torch.Generator | None,
 ) -> FeatureCritic:
-    """Return the critic of the global or the local term of the objective.
+    """Return a new critic for the global or the local term of the objective.
 
     Parameters
     ----------
     spec : ModelSpec
-        Names the kind of critic and the number of components.
+        Gives the kind of critic and the number of components.
     network : Network
         Its encoder gives the shape of the features.
     is_local : bool
         True for the local term, False for the global one.
     generator : torch.Generator or None
         Draws the network weights; None leaves them unset, to be loaded.
+
+    Returns
+    -------
+    critic : FeatureCritic
+        With ``groups``, which make positions from columns, if it is local and the
+        features have no positions.
 
     Raises
     ------
@@ -204,12 +226,12 @@ def build_feature_critic(
 
 
 def _check_is_table(spec: ModelSpec, network: Network) -> None:
-    """Raise ValueError if rows are images, for which a local critic needs positions.
+    """Raise ValueError if rows are images, for a local critic without positions.
 
-    It is called if a local critic is asked for and the encoder's features have no
-    positions, that is no height and width.  In a table, groups of columns then serve as
-    positions; in an image nothing does.  ``spec`` tells tables from images, and the
-    message names the encoder of ``network``.
+    Called if a local critic is wanted and the encoder's features have no positions,
+    that is no height and width.  In a table, groups of columns can serve as positions;
+    in an image nothing can.  ``spec`` says if rows are images, and the message names
+    the encoder of ``network``.
     """
     if not spec.network.is_image:
         return
