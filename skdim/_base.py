@@ -54,14 +54,16 @@ _AUTO = StrOptions({"auto"})
 def unchanged_on_error(estimator):
     """Context manager that restores an estimator's attributes if its block raises.
 
-    A ``fit`` that fails thus leaves the estimator as it was.  If KeyboardInterrupt
-    comes after a new model was set, the new attributes are kept.  Attributes that
-    scikit-learn needs to tear callbacks down are kept in any case.
+    ``fit`` and ``partial_fit`` run inside it, so that a failing call leaves the
+    estimator as it was.  If KeyboardInterrupt is raised after the block has set a new
+    model, the new attributes are kept.  Attributes that scikit-learn needs to end its
+    callbacks are kept in any case.
 
     Parameters
     ----------
     estimator : estimator
-        Its ``_state`` is the fitted model.
+        Transformer or outlier detector of skdim.  Its attribute ``_state`` holds the
+        fitted model; a new object there means that a new model was set.
     """
     before = dict(vars(estimator))
     try:
@@ -84,14 +86,14 @@ class BaseInfoMax(
     BaseEstimator,
     metaclass=ABCMeta,
 ):
-    """Base of estimators whose codes come from a torch model that they train.
+    """Base of NoiseInjectedDIM and DeepInfoMax, which train a model to make codes.
 
     A subclass says which model its parameters ask for (``_model_spec``) and which
     distribution its codes are to follow (``_distribution``).
 
     The fitted model is one dict, ``_state``, of plain values and arrays, so that it can
-    be pickled on one machine and loaded on another.  It holds no device and no
-    generator, and no torch object except an encoder or augmentation of the user's.
+    be pickled on one machine and loaded on another.  The dict holds no device, no
+    random generator, and no torch object except a user's encoder or augmentation.
     """
 
     _parameter_constraints: ClassVar = {
@@ -129,28 +131,33 @@ class BaseInfoMax(
 
     @abstractmethod
     def _model_spec(self, input_shape, batch_size):
-        """Return the specification of the model that the parameters ask for.
+        """Return the configuration of the model that the parameters ask for.
 
         Parameters
         ----------
         input_shape : tuple of int
             Shape of one row: (n_features,), or (channels, height, width).
         batch_size : int
-            Rows per training step.
+            Number of rows per training step, by which some "auto" values are chosen.
 
         Returns
         -------
         model : ModelSpec
+            Network, pairs of views, noise, and weights of the objective's terms.
         """
 
     @abstractmethod
     def _distribution(self):
-        """Return the distribution that codes are to follow: a name or a scipy one."""
+        """Return the target distribution of each component of the codes.
+
+        It is "normal", "uniform" or a distribution of ``scipy.stats``.
+        """
 
     def _doubts(self):
-        """Return warnings, a list of str, if the result of a ``fit`` may be poor.
+        """Return a list of warnings, as str, about a ``fit`` whose result may be poor.
 
-        It is called when the fitted attributes are set.
+        The list is empty if nothing is wrong.  ``fit`` calls this method after it has
+        set the fitted attributes, and issues the warnings.
         """
         return []
 
@@ -167,12 +174,13 @@ class BaseInfoMax(
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
 channels) or (n_samples, channels, height, width)
-            At least two rows of a table, or images.  Or an object with ``__len__`` and
-            ``__getitem__`` that returns such rows and is read by batches, such as an
-            HDF5 or Zarr array or a torch dataset.  Floats, uint8 and memory-mapped
-            arrays are not copied as a whole.
+            At least two rows of a table, or images.  X may also be an object whose
+            ``__len__`` and ``__getitem__`` give such rows, for instance an HDF5 or Zarr
+            array or a torch dataset; it is read batch by batch.  Arrays of floats or
+            uint8, memory-mapped or not, are not copied as a whole.
         y : array-like of shape (n_samples,), default=None
-            Classes, -1 for unknown; ignored unless ``supervised``.
+            Classes, -1 for unknown.  Required if ``supervised`` is True, otherwise
+            ignored.
 
         Returns
         -------
@@ -189,7 +197,8 @@ channels) or (n_samples, channels, height, width)
         Warns
         -----
         ConvergenceWarning
-            If training was interrupted, or in the cases that the class names.
+            If training was interrupted, or in the other cases that the docstring of the
+            class lists.
         """
         with unchanged_on_error(self):
             before = vars(self).copy() if self.warm_start else {}
@@ -227,24 +236,29 @@ channels) or (n_samples, channels, height, width)
     def partial_fit(self, X, y=None):
         """Train on the next rows of a stream, in one pass through them.
 
-        The first call, or a ``fit`` before it, fixes the scaling of inputs (unless
-        ``input_scaling`` gives it), the noise and the architecture.  Later calls change
-        the encoder, so the code of a row drifts from call to call, and a model that was
-        trained on codes must be trained again.  Codes are normalised by averages over
-        about the last 4,096 rows and those of this call, so that codes of recent rows
-        follow the distribution.  The learning rate is constant, a third of
-        ``learning_rate_init``.  Ctrl-C raises KeyboardInterrupt and leaves the
-        estimator as it was before this call.  ``verbose`` and callbacks, which report
-        epochs, have no effect.
+        The first call, or a ``fit`` before it, fixes the architecture, the scale of the
+        noise and the scaling of inputs (from its rows, unless ``input_scaling`` gives
+        it).  Later calls change the encoder further, so the code of a given row drifts
+        from call to call: a downstream model trained on earlier codes must be
+        retrained.
+
+        The mean and covariance that normalise codes are averages over this call's rows
+        and up to 4,096 rows before them, so that codes of recent rows follow the
+        distribution.  (``DeepInfoMax`` does not normalise codes.)  The learning rate is
+        constant, a third of ``learning_rate_init``.  Ctrl-C raises KeyboardInterrupt
+        and leaves the estimator as it was before this call.  ``verbose`` and callbacks
+        have no effect, because they report epochs.
 
         Parameters
         ----------
         X : array-like
-            As in ``fit``.  Best at least ``batch_size`` rows, and a few thousand if
-            ``views`` are "neighbors" or for ``supervised`` tables, because neighbours
-            are looked for within X.
+            At least two rows or images, as in ``fit``.  Pass ``batch_size`` rows or
+            more if you can.  Pass a few thousand rows of a table if ``views`` are
+            "neighbors" or ``supervised`` is True, because neighbours are looked for
+            within X.
         y : array-like of shape (n_samples,), default=None
-            Classes, -1 for unknown; ignored unless ``supervised``.
+            Classes, -1 for unknown.  Required if ``supervised`` is True, otherwise
+            ignored.
 
         Returns
         -------
@@ -254,8 +268,8 @@ channels) or (n_samples, channels, height, width)
         Raises
         ------
         ValueError
-            As in ``fit``; also if ``early_stopping`` is True, or if a parameter asks
-            for another model than the fitted one.
+            If X or a parameter is invalid, if training diverges, if ``early_stopping``
+            is True, or if a parameter asks for another model than the fitted one.
         """
         if self.early_stopping:
             raise ValueError(
@@ -287,15 +301,16 @@ channels) or (n_samples, channels, height, width)
         return self
 
     def _read(self, X, y, reset):
-        """Check X and y, and return them as training reads them.
+        """Check the user's X and y, and return rows and classes to train on.
 
         Parameters
         ----------
         X, y : array-like
-            As the user gave them.
+            As the user gave them to ``fit`` or ``partial_fit``.
         reset : bool
-            True for a new model: ``n_features_in_`` is set.  False in a later
-            ``partial_fit``: X must have the fitted features and array namespace.
+            True in ``fit`` and in a first ``partial_fit``: ``n_features_in_`` is set.
+            False in a later ``partial_fit``: X must have the fitted number and names of
+            features, and be an array of the fitted library.
 
         Returns
         -------
@@ -304,8 +319,9 @@ channels) or (n_samples, channels, height, width)
         labels : ndarray of int of shape (n_rows,), or None
             Classes, -1 for unknown; None unless ``supervised``.
         layout : dict
-            Goes into ``_state``: "namespace", the name of the array namespace of X or
-            None, and "row_shape", the shape of one row as the user gave it.
+            Two entries for ``_state``: "namespace", the name of the array API namespace
+            of X, such as "torch", or None without dispatch; and "row_shape", the shape
+            of one row as the user gave it.
         """
         X, name = native(X)
         if not reset:
@@ -320,24 +336,24 @@ channels) or (n_samples, channels, height, width)
         return rows, labels, {"namespace": name, "row_shape": row_shape}
 
     def _split(self, rows, labels, seed):
-        """Return the data to train on, and the data held out for ``early_stopping``.
+        """Split rows into those to train on and those held out for ``early_stopping``.
 
         Parameters
         ----------
         rows : array-like of shape (n_rows, *input_shape)
             All rows.
         labels : ndarray of shape (n_rows,) or None
-            Their classes.
+            Classes of the rows; None if classes are not used.
         seed : int
-            Fixes which rows are held out.
+            Determines which rows are held out.
 
         Returns
         -------
         data : Data
             Training rows and their classes.
         validation_data : Data or None
-            A share ``validation_fraction`` of the rows; None without
-            ``early_stopping``.
+            Held-out rows and their classes: the share ``validation_fraction`` of the
+            rows, at least two.  None without ``early_stopping``.
 
         Raises
         ------
@@ -363,14 +379,14 @@ channels) or (n_samples, channels, height, width)
         ]
 
     def _config(self, rows, seed, fitted=None, is_stream=False):
-        """Return the configuration to train on these rows, a TrainingConfig.
+        """Return the configuration of training on some rows, a TrainingConfig.
 
         Parameters
         ----------
         rows : array-like of shape (n_rows, *input_shape)
             Training rows.
         seed : int
-            Seed of this run of training.
+            Seed of all random draws of this training.
         fitted : dict or None
             ``_state`` of the fitted model to train further; None for a new model.
         is_stream : bool
@@ -399,9 +415,15 @@ channels) or (n_samples, channels, height, width)
         return _resolve.training(params, model, n_rows, batch_size, seed)
 
     def _check_same_encoder(self, fitted):
-        """Raise ValueError if the "encoder" parameter is not that of the fitted model.
+        """Raise ValueError if the "encoder" parameter has changed since the last fit.
 
-        ``fitted`` is the ``_state`` of that model.
+        It guards ``fit`` with ``warm_start`` and ``partial_fit``, which train the
+        fitted encoder further.
+
+        Parameters
+        ----------
+        fitted : dict
+            ``_state`` of the fitted model; it records the "encoder" parameter.
         """
         asked, was_asked = self._requested()["encoder"], fitted["requested"]["encoder"]
         if asked != was_asked:
@@ -413,6 +435,8 @@ channels) or (n_samples, channels, height, width)
 
     def _check_same_model(self, model, fitted):
         """Raise ValueError if the parameters ask for another model than the fitted one.
+
+        It guards ``partial_fit``, which trains the fitted model further.
 
         Parameters
         ----------
@@ -431,16 +455,17 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _requested(self):
-        """Return the requested encoder and batch size, to compare with later requests.
+        """Return the encoder and the batch size that the parameters now ask for.
 
-        The fitted model does not tell them: its encoder may be a trained module, and
-        its batches smaller because there were few rows.
+        ``fit`` stores them in ``_state``, so that later calls can tell if the
+        parameters have changed.  The fitted model itself does not show that: its
+        encoder may be a trained module, and its batches smaller because rows were few.
 
         Returns
         -------
         requested : dict
-            "encoder", the name of a built-in one or of the user's class or function,
-            and "batch_size".
+            "encoder", a str: the parameter, or the full name of the user's class or
+            function; and "batch_size", an int.
         """
         encoder = self.encoder
         if not isinstance(encoder, str):
@@ -451,19 +476,21 @@ channels) or (n_samples, channels, height, width)
 
     @contextmanager
     def _watched(self, X, y, n_epochs, attributes):
-        """Yield a Watcher of training: progress bar and callbacks of scikit-learn.
+        """Context manager that yields a Watcher, to report epochs while ``fit`` trains.
 
-        The bar is closed when the block ends, callbacks only if it ends without an
-        error.
+        The watcher shows a progress bar as ``verbose`` asks, and calls the callbacks of
+        scikit-learn.  The bar is always closed when the ``with`` block ends.  Callbacks
+        are told that training has ended only if there was no error.
 
         Parameters
         ----------
         X, y : array-like
-            As the user gave them, for callbacks.
+            As the user gave them to ``fit``; callbacks may ask for them.
         n_epochs : int
             Largest number of epochs.
         attributes : callable
-            ``attributes(result)`` returns the fitted attributes for a TrainingResult.
+            ``attributes(result)`` returns the fitted attributes, a dict by name, for a
+            TrainingResult.
         """
         bar = progress(self.verbose, n_epochs)
         try:
@@ -477,20 +504,20 @@ channels) or (n_samples, channels, height, width)
             bar.close()
 
     def _fitted_attributes(self, config, result, stream, layout, n_seen, before):
-        """Return the fitted attributes after training, a dict by name; set nothing.
+        """Return the fitted attributes, a dict by name, without setting them.
 
         Parameters
         ----------
         config : TrainingConfig
-            What was trained, and how.
+            The configuration of the training that has ended.
         result : TrainingResult
             What training returned.
         stream : StreamState
             What the next ``partial_fit`` needs besides the weights.
         layout : dict
-            As ``_read`` returns it, with "split_seed", the seed of the held-out rows.
+            As ``_read`` returns it, and "split_seed", the seed of ``_split``.
         n_seen : int
-            Number of rows for ``n_samples_seen_``.
+            Value of ``n_samples_seen_``.
         before : dict
             Attributes before this training, if it went on with a fitted model: its
             curves are continued.  Empty for a new model.
@@ -523,7 +550,10 @@ channels) or (n_samples, channels, height, width)
         return new
 
     def _set(self, attributes):
-        """Set fitted attributes from a dict; an old validation curve is removed."""
+        """Set the fitted attributes in ``attributes``, a dict by name.
+
+        The validation curve of an earlier fit is removed first.
+        """
         vars(self).pop("validation_information_curve_", None)
         vars(self).update(attributes)
 
@@ -532,13 +562,14 @@ channels) or (n_samples, channels, height, width)
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
     def _interruption(self, config, result):
-        """Return a list with a warning if training was interrupted, else an empty list.
+        """Return a list with a warning if Ctrl-C ended training, else an empty list.
 
         Parameters
         ----------
         config : TrainingConfig
             Holds the number of epochs that were planned.
         result : TrainingResult
+            Says whether training was interrupted, and after how many epochs.
         """
         if not result.interrupted:
             return []
@@ -557,14 +588,16 @@ channels) or (n_samples, channels, height, width)
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
 channels) or (n_samples, channels, height, width)
-            Rows of a table, or images of the shape seen in ``fit``.
+            Rows of a table with the columns of ``fit``, or images of the shape of
+            ``fit``.  Objects that are read by batches are accepted, as in ``fit``.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            Codes that follow ``output_distribution_``; with another ``output_layer``,
-            that layer, standardised, with its own number of columns.  float64 for
-            float64 input, float32 for float32 and uint8 input.
+            Codes that follow ``output_distribution_``.  If ``output_layer`` is not
+            "code", the output of that layer instead, of shape (n_samples, n_units) and
+            standardised by column.  float64 for float64 input, float32 for float32 and
+            uint8 input.
         """
         rows = self._check_rows(X, "transform")
         with self._restored(rows) as (model, device):
@@ -583,22 +616,22 @@ channels) or (n_samples, channels, height, width)
     def score_samples(self, X):
         """Return the log-density of each row under the learned model.
 
-        If codes ``f(x)`` follow N(0, I), a row has the log-density ``log N(f(x); 0, I)
-        + 1/2 log det(J J^T)``, where ``J`` is the derivative of the code with respect
-        to the row.  ``output_distribution`` makes no difference.
+        Low values mean unlikely rows.  Let ``f(x)`` be the code of a row ``x``, before
+        it is mapped to ``output_distribution``.  If codes follow N(0, I), the row has
+        the log-density ``log N(f(x); 0, I) + 1/2 log det(J J^T)``, where ``J`` is the
+        derivative of ``f`` at ``x``.
 
         With as many components as columns this is a density of rows.  With fewer it is
         a density along the directions in which the code changes.  It misses rows that
         are unusual only in other directions, and cannot be compared with a density of
-        all columns.  Where the encoder maps several regions to one
-        code, the density is too high in each region.  Compare rows under one fitted
-        model only; low values mean unlikely rows.
+        all columns.  Where the encoder maps several regions to one code, the density is
+        too high in each region.  Compare rows under one fitted model only.
 
         Parameters
         ----------
         X : array-like
             Rows or images, as in ``transform``.  Time and memory grow with the number
-            of components times that of columns or pixels.
+            of components times the number of columns or pixels.
 
         Returns
         -------
@@ -620,25 +653,27 @@ channels) or (n_samples, channels, height, width)
         """Return an estimate of the mutual information that codes keep about X.
 
         It serves model selection on held-out rows.  For ``NoiseInjectedDIM`` it is a
-        lower bound on the mutual information between noisy codes and codes (of views,
-        if there are any).  For ``DeepInfoMax``, which has no noise, it is that between
+        lower bound on the mutual information between the noisy code of a row and the
+        code of a view of the row (without views, of the row itself).  For
+        ``DeepInfoMax``, which has no noise, it estimates the mutual information between
         codes and features: the mean of the global and the local one, weighted by
-        ``global_weight`` and ``local_weight``.  Noise and views are fixed by the fitted
-        seed, so that the value is reproducible.
+        ``global_weight`` and ``local_weight``.  Noise and views are drawn with the seed
+        of the fitted model, so that the value is reproducible.
 
         ``objective="infonce"`` can report at most ``log(min(batch_size_, n_samples))``
-        and, in expectation, at most ``capacity_``; compare it between estimators of
-        equal capacity.  The other objectives use estimates of their own, which can
-        exceed both limits where the information is above a few nats; those of "dv" and
-        "smile" are no lower bounds.
+        and, in expectation, at most ``capacity_``; compare values between estimators of
+        equal capacity.  The other objectives use other estimates, which can exceed both
+        limits where the information is above a few nats; the estimates of "dv" and
+        "smile" are not even lower bounds.
 
         Parameters
         ----------
         X : array-like
             At least two rows or images, as in ``transform``.
         y : array-like of shape (n_samples,), default=None
-            Classes, used only if the estimator was fitted with ``supervised=True``;
-            pairs are then made as in ``fit``.
+            Classes, used only if the estimator was fitted with ``supervised=True``; the
+            views of a row are then made from rows of its class, as in ``fit``.  None
+            makes them from the row itself.
 
         Returns
         -------
@@ -648,7 +683,9 @@ channels) or (n_samples, channels, height, width)
         return self._information(X, y)
 
     def _information(self, X, y=None, **changes):
-        """Return ``score(X, y)`` of the fitted model with some settings replaced.
+        """Return ``score(X, y)``, computed with some settings of the model replaced.
+
+        It lets metrics use another bound than the one that was trained with.
 
         Parameters
         ----------
@@ -684,9 +721,10 @@ channels) or (n_samples, channels, height, width)
         Returns
         -------
         standardized : ndarray of shape (n_rows, n_inputs)
-            Flattened; outliers are not bounded.
+            Flattened rows, standardised by column or channel; outliers are not bounded.
         features : ndarray of shape (n_rows, n_features)
-            The layer below the code, not standardised.
+            Output of the layer before the code, flattened and not standardised.  The
+            codes if the encoder is the user's and does not name its parts.
         """
         rows = _as_core_rows(rows, self._fitted_row_shape)
         with self._restored(rows) as (model, device):
@@ -694,22 +732,25 @@ channels) or (n_samples, channels, height, width)
 
     @contextmanager
     def _restored(self, rows, gradients=False, **changes):
-        """Yield the fitted model, rebuilt from ``_state``, and the device it is on.
+        """Context manager that yields the fitted model, rebuilt from ``_state``.
 
         Parameters
         ----------
         rows : array-like
-            The model computes in their data type.
+            Rows to predict for.  Only their data type is used: the model computes in
+            double precision for float64, and otherwise in single precision.
         gradients : bool
-            True if gradients are needed; the model then computes in double precision.
+            True allows gradients, and makes the model compute in double precision.
+            False computes without gradients.
         **changes : object
-            Fields of ``ModelSpec`` to replace.
+            Fields of ``ModelSpec`` to replace, such as ``bound="infonce"``.
 
         Yields
         ------
         model : Model
             In evaluation mode.
         device : torch.device
+            Where the model computes.
         """
         device = _core.runtime.resolve_device(self.device, or_cpu=True)
         with _core.inference.restored(
@@ -723,14 +764,18 @@ channels) or (n_samples, channels, height, width)
             yield model, device
 
     def _fitted_spec(self, **changes):
-        """Return the ModelSpec of the fitted model, with the given fields replaced."""
+        """Return the ModelSpec of the fitted model, with some fields replaced.
+
+        It is rebuilt from the plain values in ``_state``.  ``changes`` gives new values
+        of fields by name.
+        """
         config, spec = _core.config, self._state["spec"] | changes
         spec["network"] = config.NetworkSpec(**spec["network"])
         spec["pairs"] = config.PairSpec(**spec["pairs"])
         return config.ModelSpec(**spec)
 
     def _check_rows(self, X, method, min_samples=1):
-        """Check that the estimator is fitted and X fits it; return rows for the model.
+        """Check that the estimator is fitted and that X suits it; return X as rows.
 
         Parameters
         ----------
@@ -794,14 +839,16 @@ channels) or (n_samples, channels, height, width)
 
     @property
     def _fitted_row_shape(self):
-        """Shape of one row as in ``fit``: one number, or three for images."""
+        """Shape of one row as the user gave it to ``fit``.
+
+        ``(n_features,)``, or three numbers for images, in the user's order of axes.
+        """
         return self._state["row_shape"]
 
     def _ceiling(self):
         """Return the largest information, in nats, that the objective can report.
 
-        It holds for batches of ``batch_size_`` rows, and is infinite unless InfoNCE is
-        the objective.
+        It is ``log(batch_size_)`` for InfoNCE, and infinite for other objectives.
         """
         bound = _core.bounds.BOUNDS[self._state["spec"]["bound"]]
         return bound.ceiling(self.batch_size_)
@@ -821,13 +868,18 @@ channels) or (n_samples, channels, height, width)
 
 
 def _as_core_rows(rows, row_shape):
-    """Return rows as the model reads them: tables as they are, images channels first.
+    """Return rows in the form that the model reads, without copying them.
 
     Parameters
     ----------
     rows : array-like of shape (n_rows, ...)
-        Checked rows.
+        Checked rows; images may be flat.
     row_shape : tuple of int
         Shape of one row as the user gave it: one number, or three for images.
+
+    Returns
+    -------
+    rows : array-like of shape (n_rows, *input_shape)
+        A table as it is, or images with channels first.
     """
     return rows if len(row_shape) == 1 else ChannelsFirst(rows, row_shape)

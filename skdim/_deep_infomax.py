@@ -14,11 +14,12 @@ class DeepInfoMax(BaseInfoMax):
     """Learn features that keep global and local information about the input.
 
     An encoder is trained, without labels, to maximise the mutual information between
-    its code and its own features below the code: as a whole (global), at each position
-    of an image or group of columns of a table (local), or both.  A discriminator that
-    learns to tell codes from draws of a prior holds them to it, adversarially [1]_.
-    ``NoiseInjectedDIM`` holds codes to a distribution without an adversary, and more
-    closely.
+    its code and the features that an earlier layer finds in the input: with all
+    features together (global), with those at each position of an image or group of
+    columns of a table (local), or both.  A discriminator learns to tell codes from
+    draws of a prior distribution, and the encoder is trained to deceive it, so that
+    codes follow the prior [1]_.  Codes of ``NoiseInjectedDIM``, which has no adversary,
+    follow their distribution more closely.
 
     Parameters
     ----------
@@ -26,65 +27,76 @@ class DeepInfoMax(BaseInfoMax):
         Number of components of the code.
 
     global_weight : float, default=0.0
-        Weight of the mutual information between the code and all features together in
-        the objective; the paper's alpha.  In tables, and with an encoder of your own
-        that does not name its parts, the features are the inputs.
+        Weight in the objective of the mutual information between the code and all
+        features together; alpha in the paper [1]_.  In tables, and with an encoder of
+        your own that does not name its submodules, the features are the inputs.
 
     local_weight : float, default=1.0
-        Weight of the mutual information between the code and the features at each
-        position, averaged over positions; the paper's beta.  Positions are those of the
-        last convolution of "conv", or groups of neighbouring columns in tables.  Images
-        need an encoder whose features keep their positions, such as "conv".
+        Weight in the objective of the mutual information between the code and the
+        features at one position, averaged over positions; beta in the paper.  Positions
+        are those of the last convolution of "conv", or groups of neighbouring columns
+        in tables.  Images need an encoder whose features keep their positions, such as
+        "conv".
 
     prior_weight : float, default=0.1
-        Weight of the loss that a discriminator trains the encoder with, so that codes
-        follow the prior; the paper's gamma.  0 trains without a discriminator.
-        ``DeepInfoMax.PRESETS`` holds the three sets of weights of the paper, "global",
-        "local" (the default) and "both".
+        Weight in the objective of the adversarial loss, by which the encoder learns to
+        deceive the discriminator, so that codes follow the prior; gamma in the paper.
+        0 trains without a discriminator.  ``DeepInfoMax.PRESETS`` holds the three sets
+        of weights of the paper, "global", "local" (the default) and "both".
 
     prior : {"uniform", "normal"}, default="uniform"
-        Distribution that the components of the code are to follow independently.  For
-        U[0, 1] the encoder's output passes through the distribution function of
-        N(0, 1); for N(0, 1) it is the code.
+        Distribution that the components of the code are to follow independently:
+        U[0, 1] or N(0, 1).  For "uniform" the encoder's output passes through the
+        distribution function of N(0, 1) to become the code; for "normal" it is the
+        code.
 
     views : Views, "auto", None, str, callable or list, default=None
-        How the row whose features are compared with a code is changed in training, as
-        in ``NoiseInjectedDIM``; "erase" is the paper's occlusion.  None compares a code
-        with features of the same row.  ``Views(sides="both")``, the default of
-        ``Views``, also changes the row whose code is compared.
+        How views, randomly changed copies of a row, are made in training.  A code is
+        compared with the features of another view of its row.  None compares a code
+        with the features of the same row, unchanged.  A name, callable or list ``v``
+        means ``Views(v)``, and "auto" means ``Views("auto")``; see there for the names.
+        ``Views(v, sides="one")`` computes codes of the unchanged rows.  "erase" is the
+        paper's occlusion.
 
     supervised : bool, default=False
-        True makes ``fit`` use ``y``: a code is then compared with features of a row of
-        the same class, which is a near one in tables.  -1 marks unlabelled rows.
+        True makes ``fit`` use ``y``: each training pair, a row whose code is computed
+        and a row whose features it is compared with, is then two rows of the same
+        class; in tables, two near neighbours.  ``views`` still apply: both rows are
+        changed into views, unless ``views`` is None.  -1 in ``y`` marks unlabelled
+        rows, which are paired with themselves; among classes that are text, use the
+        number -1 in an array of dtype object.
 
     encoder : {"auto", "mlp", "conv"}, nn.Module or callable, default="auto"
         "auto" is "conv" for images and "mlp" for tables.  A module is copied, and
         trained from the weights it has.  A callable is called as
         ``encoder(input_shape, n_components)`` and returns a module; ``input_shape`` is
         ``(n_features,)`` or ``(channels, height, width)``.  A module receives scaled
-        float32 batches of that shape and returns a tensor of shape ``(n_samples,
-        n_components)``.  Name its parts ``features``, ``hidden`` and ``code``, applied
-        in this order, to use ``output_layer`` and ``local_weight`` with it.
+        float32 batches of shape ``(n_samples, *input_shape)`` and returns a tensor of
+        shape ``(n_samples, n_components)``.  Name its submodules ``features``,
+        ``hidden`` and ``code``, applied in this order, to use ``output_layer`` and
+        ``local_weight`` with it.
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
         "conv".  "auto" is ``(256,)`` for "mlp" and ``(32, 64, 128)`` for "conv".
 
     output_layer : {"code", "hidden", "features"}, default="code"
-        What ``transform`` returns: the code, or a layer below it, standardised by
-        column: "hidden", the layer before the code (the paper's *fc*), or "features",
-        the flattened last convolution of "conv" (its *conv*).
+        What ``transform`` returns.  "code" follows ``prior``.  The other layers follow
+        no known distribution, and their outputs are standardised by column.  "hidden"
+        is the layer before the code (*fc* in the paper), and "features" is the
+        flattened last convolution of "conv" (*conv* in the paper).
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
-        width)`` of images that come as flat rows.  Of three numbers the last is the
-        channels, unless it is above 4 and the first is not.
+        width)`` of images that come as flat rows.  Of three numbers the last one counts
+        the channels, unless it is above 4 and the first one is not.  None takes flat
+        rows as rows of a table.
 
     max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is the number that makes about 400 steps.
+        Number of epochs.  "auto" takes as many as make about 400 training steps.
 
     batch_size : "auto" or int, default="auto"
-        Rows per step.  "auto" is 256, or all rows if there are fewer.
+        Rows per training step.  "auto" is 256, or all rows if there are fewer.
 
     learning_rate_init : float, default=2e-3
         Peak learning rate of AdamW.  It rises and falls once over ``max_iter`` (a
@@ -92,26 +104,28 @@ class DeepInfoMax(BaseInfoMax):
 
     weight_decay : float, default=0.0
         Decoupled weight decay of AdamW: each step shrinks the weights of the encoder by
-        the share learning rate times ``weight_decay``.
+        the share "learning rate times ``weight_decay``".
 
     early_stopping : bool, default=False
         True holds out some training rows, stops when their information (see ``score``)
         no longer rises, and returns to the weights of the best epoch.
 
     validation_fraction : float, default=0.1
-        Share of the training data to hold out, if ``early_stopping``.
+        Share of the training rows to hold out if ``early_stopping`` is True.
 
     n_iter_no_change : int, default=10
-        Number of epochs without a rise before training stops, if ``early_stopping``.
+        Number of epochs without a rise of the information on held-out rows after which
+        training stops, if ``early_stopping`` is True.
 
     warm_start : bool, default=False
-        True makes ``fit`` go on from the weights of the fit before, for ``max_iter``
+        True makes ``fit`` go on from the weights of the previous fit, for ``max_iter``
         more epochs; curves are continued.  Inputs are scaled by the new data.
 
     input_scaling : "auto" or tuple of (mean, scale), default="auto"
         Mean and scale to standardise inputs by: numbers, or arrays of one number for
-        each column of a table or channel of images; one with scale 0 is ignored.
-        "auto" takes those of the data, and in ``partial_fit`` those of the first call.
+        each column of a table or channel of images.  A column or channel of scale 0 is
+        ignored.  "auto" takes the mean and the standard deviation of the training data,
+        in ``partial_fit`` of the rows of the first call.
 
     device : str, default="auto"
         Device of torch that computes.  "auto" is CUDA if there is any, else the CPU.
@@ -121,52 +135,57 @@ class DeepInfoMax(BaseInfoMax):
         ``fit`` reproducible.
 
     verbose : bool or int, default=0
-        1 shows a progress bar if tqdm or rich is installed, and otherwise prints the
-        information of each epoch; above 1, always prints.
+        0 shows nothing.  1 shows a progress bar if tqdm or rich is installed, and
+        otherwise prints the information of each epoch.  2 or more always prints.
 
     objective : {"jsd", "infonce", "dv", "nwj", "smile"}, default="jsd"
         What training maximises: a bound on the mutual information between codes and
-        features, by the names of ``NoiseInjectedDIM``.
+        features.  The names stand for Jensen-Shannon, InfoNCE, Donsker-Varadhan,
+        Nguyen-Wainwright-Jordan and SMILE.
 
     critic : {"separable", "bilinear", "concatenated"}, default="separable"
-        How codes and features are scored: by the inner product of two learned
-        embeddings (the paper's encode-and-dot), by a learned matrix, or by a perceptron
-        on both (concatenate-and-convolve), which needs more memory.
+        The function that scores how well a code and features belong together, for the
+        bound.  "separable" learns two embeddings and takes their inner product
+        (encode-and-dot in the paper), "bilinear" learns a matrix between code and
+        features, and "concatenated" learns a perceptron on both
+        (concatenate-and-convolve in the paper), which needs more memory.
 
     Attributes
     ----------
     output_distribution_ : {"normal", "uniform"} or None
-        The prior; None for layers below the code, which follow none.
+        Distribution of what ``transform`` returns: ``prior``, or None if
+        ``output_layer`` is not "code".
 
     batch_size_ : int
-        Number of rows used per step.
+        Number of rows used per training step.
 
     information_ : float
-        Information, in nats, of the training data after training, estimated like
-        ``score`` on at most 20 batches.
+        Mutual information, in nats, of the trained model on training rows, estimated as
+        by ``score`` but on at most 20 batches.
 
     information_curve_ : list of float of length n_iter_
-        Estimate of the information, in nats, averaged over the batches of each epoch.
+        Estimated mutual information, in nats, averaged over the training batches of
+        each epoch.
 
     match_curve_ : list of float of length n_iter_
         Kullback-Leibler divergence, in nats, of random one-dimensional projections
-        ("slices") of the encoder's output from N(0, 1), averaged over the batches of
-        each epoch; 0 is a perfect match.  Both distributions are smoothed by normal
-        noise before they are compared.
+        ("slices") of the encoder's output from N(0, 1), averaged over the training
+        batches of each epoch; 0 is a perfect match.  Both distributions are smoothed by
+        normal noise before they are compared.
 
     validation_information_curve_ : list of float
-        Information, in nats, of held-out rows after each epoch, estimated like
+        Mutual information, in nats, on held-out rows after each epoch, estimated as by
         ``score``.  Only with ``early_stopping``.
 
     n_iter_ : int
-        Number of epochs trained; with ``warm_start`` and ``partial_fit``, those of all
-        calls together.
+        Number of epochs trained; with ``warm_start`` and ``partial_fit``, the sum over
+        all calls.
 
     n_samples_seen_ : int
-        Number of rows of ``fit``, and of the calls of ``partial_fit`` since.
+        Number of rows of the last ``fit`` and of all calls of ``partial_fit`` since.
 
     n_features_in_ : int
-        Number of features seen in ``fit``; of an image, height x width x channels.
+        Number of features seen in ``fit``; for images, height x width x channels.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if X had any.
@@ -178,25 +197,25 @@ class DeepInfoMax(BaseInfoMax):
 
     See Also
     --------
-    NoiseInjectedDIM : Holds codes to a distribution by noise, more closely.
+    NoiseInjectedDIM : Makes codes follow a distribution by noise, more closely.
 
     Notes
     -----
-    Inputs are scaled as in ``NoiseInjectedDIM``.  Codes are not normalised: the
-    discriminator alone holds them to the prior.
+    Inputs are scaled as in ``NoiseInjectedDIM``.  Codes are not normalised: only the
+    discriminator makes them follow the prior.
 
-    ``score`` is the mean of the global and the local information, weighted by
-    ``global_weight`` and ``local_weight``, in nats, so that it compares estimators of
-    equal weights only.  To choose weights, use the task that the codes are for, or
-    ``reference_information_score``.
+    ``score`` is the mean of the global and the local information, in nats, weighted by
+    ``global_weight`` and ``local_weight``, so that it compares only estimators with
+    equal weights.  To choose weights, use the task that the codes are for, or
+    ``skdim.metrics.reference_information_score``.
 
     The information of "jsd" is reported by the estimate of "nwj" with the critic that
     "jsd" trained; it can be far below 0 where the critic has learned little.
 
     Two things differ from the paper.  The normal distribution function replaces its
     sigmoid, which is nearly the same, so that a code can be mapped from one
-    distribution to another.  And the negatives of the features at a position are those
-    of other rows at the same position.
+    distribution to another.  And the negative samples for the features at a position
+    are the features of other rows at the same position.
 
     References
     ----------

@@ -21,24 +21,27 @@ _N_QUANTILES = 100  # evenly spaced, so that the tails are seen
 class MatchDisplay:
     """How well codes follow their distribution, in three panels.
 
-    - *slices*: quantiles of projections on random directions minus those of N(0, 1),
-      and the band that holds each quantile of a true sample of that size with
-      probability 0.95;
-    - *norms*: a histogram of the norms of rows, and the density of the chi distribution
-      that they should have;
-    - *codes*: the first two components, and circles that hold known shares of N(0, I).
+    - *slices*: for each random direction, the quantiles of the codes' projections on it
+      minus those of N(0, 1).  A grey band shows where each quantile of a sample of
+      N(0, 1) of this size lies with probability 0.95;
+    - *norms*: a histogram of the norms of codes, and the density of the chi
+      distribution, which the norms of N(0, I) have;
+    - *codes*: a scatter plot of the first two components, and two circles, each with
+      the share of codes inside it and the share that N(0, I) has there.  With one
+      component, its histogram and the density of N(0, 1).
 
     Codes of any other distribution are mapped to N(0, I) first, component by component.
-    Make one with ``from_estimator`` or ``from_codes``.
+    Make a display with ``from_estimator`` or ``from_codes``.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples, n_components)
         Codes, mapped to N(0, I).
     slices : ndarray of shape (n_samples, n_projections)
-        Projections of the codes on random directions, each sorted.
+        Projections of the codes on random directions; each column is sorted.
     distribution_name : str, default="normal"
-        Name of the distribution to show in the picture.
+        Name of the distribution that codes were mapped from.  Any name but "normal"
+        makes the axis labels say that codes were mapped to N(0, 1).
 
     Attributes
     ----------
@@ -77,11 +80,12 @@ class MatchDisplay:
         estimator : NoiseInjectedDIM, DeepInfoMax or Pipeline that ends in one
             Fitted.
         X : array-like
-            Data, best held out; at least two rows.
+            Rows or images, as ``estimator.transform`` takes them; at least two.  Rows
+            that the estimator was not trained on show the match best.
         n_projections : int, default=30
             Number of random directions.
         random_state : int, RandomState instance or None, default=0
-            Fixes the directions.
+            Seed of the random directions.
         ax : array-like of three matplotlib Axes, default=None
             Where to draw; None makes a figure.
 
@@ -93,8 +97,10 @@ class MatchDisplay:
         Raises
         ------
         ValueError
-            If the estimator returns a layer below the code, which follows no
-            distribution.
+            If the estimator returns another layer than the code, which follows no
+            distribution, or if ``ax`` is not three Axes.
+        ImportError
+            If matplotlib is not installed.
         """
         return cls.from_codes(
             estimator.transform(X),
@@ -122,11 +128,11 @@ class MatchDisplay:
             The sample, such as held-out codes; at least two rows.
         output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-            Distribution of each of the independent components.
+            Distribution that each component should follow, independently of the others.
         n_projections : int, default=30
             Number of random directions.
         random_state : int, RandomState instance or None, default=0
-            Fixes the directions.
+            Seed of the random directions.
         ax : array-like of three matplotlib Axes, default=None
             Where to draw; None makes a figure.
 
@@ -134,6 +140,14 @@ default="normal"
         -------
         display : MatchDisplay
             With the picture drawn.
+
+        Raises
+        ------
+        ValueError
+            If Z is not a table of finite numbers, the distribution is invalid, or
+            ``ax`` is not three Axes.
+        ImportError
+            If matplotlib is not installed.
         """
         codes = normal_sample(Z, output_distribution, min_rows=2)
         rng = check_random_state(random_state)
@@ -173,7 +187,12 @@ default="normal"
         return self
 
     def _plot_slices(self, axes):
-        """Draw the quantiles of the slices minus those of N(0, 1), and the band."""
+        """Draw the panel of slices on the matplotlib Axes ``axes``.
+
+        For each slice it shows the quantiles minus those of N(0, 1), and for all of
+        them the band in which each quantile of a sample of N(0, 1) lies with
+        probability 0.95.
+        """
         n_samples = len(self.slices)
         end = stats.norm.isf(0.5 / n_samples)
         shares = stats.norm.cdf(np.linspace(-end, end, _N_QUANTILES))
@@ -194,7 +213,7 @@ default="normal"
         _legend(axes)
 
     def _plot_norms(self, axes):
-        """Draw a histogram of the norms of codes and the chi density."""
+        """Draw on ``axes`` a histogram of the norms of codes, and the chi density."""
         norms = np.linalg.norm(self.codes, axis=1)
         chi = stats.chi(self.codes.shape[1])
         label = f"rows, {norm_spread(self.codes):.2f} times its spread"
@@ -207,7 +226,7 @@ default="normal"
         _legend(axes)
 
     def _plot_codes(self, axes):
-        """Draw the first two components of codes, and circles of radius 1 and 2."""
+        """Draw on ``axes`` the first two components, and circles of radius 1 and 2."""
         step = math.ceil(len(self.codes) / _MOST_POINTS)
         points = self.codes[::step, :2]
         axes.plot(*points.T, ".", color="C0", ms=3, alpha=0.5)
@@ -220,9 +239,14 @@ default="normal"
         axes.set_aspect("equal", adjustable="datalim")
 
     def _label_circle(self, axes, radius):
-        """Write which share of codes is inside a circle, and which is expected.
+        """Write the share of codes inside a circle, and the share N(0, I) has there.
 
-        ``radius`` is that of the circle around 0 in the first two components.
+        Parameters
+        ----------
+        axes : matplotlib Axes
+            Where to write.
+        radius : float
+            Radius of the circle around 0, in the plane of the first two components.
         """
         inside = (np.hypot(*self.codes[:, :2].T) < radius).mean()
         expected = -math.expm1(-(radius**2) / 2)
@@ -232,7 +256,7 @@ default="normal"
         axes.text(0, -radius, text, **style)
 
     def _plot_component(self, axes):
-        """Draw a histogram of the only component, and the density of N(0, 1)."""
+        """Draw on ``axes`` a histogram of the only component, and N(0, 1)'s density."""
         axes.hist(self.codes[:, 0], bins="auto", density=True, color="C0", alpha=0.5)
         grid = np.linspace(-4, 4, 200)
         axes.plot(grid, stats.norm.pdf(grid), color="k", label="N(0, 1)")
@@ -240,43 +264,47 @@ default="normal"
         _legend(axes)
 
     def _unit(self):
-        """Return the end of axis labels, which says that codes were mapped to N(0, 1).
+        """Return the text to append to labels of axes that show codes.
 
-        It is empty if codes follow N(0, I) themselves.
+        It is ", mapped to N(0, 1)", or empty if codes needed no map because their own
+        distribution is N(0, I).
         """
         return "" if self.distribution_name == "normal" else ", mapped to N(0, 1)"
 
 
 class InformationDisplay:
-    """How training went: information per epoch, and its ceilings.
+    """How training went: the mutual information of each epoch, and its ceilings.
 
-    Information is at most the capacity of the channel and, if InfoNCE is the objective,
-    the logarithm of the batch size.  A curve at the second ceiling says that the batch
-    is too small; a curve far below both says that training was too short.  Make one
-    with ``from_estimator``.
+    The mutual information is that between codes and noisy codes.  It is at most the
+    capacity of the channel; as InfoNCE measures it, also at most the logarithm of the
+    batch size.  A curve at the logarithm of the batch size says that the batch is too
+    small; a curve far below both ceilings says that training was too short.  Make a
+    display with ``from_estimator``.
 
     Parameters
     ----------
     information_curve : ndarray of shape (n_iter,)
-        Information of each epoch, in nats, as ``information_curve_`` of an estimator.
+        Information of each epoch, in nats: ``information_curve_`` of an estimator.
     capacity : float
-        Capacity of the noisy channel, in nats.
+        Capacity of the noisy channel, in nats; drawn as a horizontal line.
     batch_size : int, default=None
-        Rows per step, if the objective can report at most the logarithm of their
-        number, as InfoNCE does; None draws no such ceiling.
+        Rows per training step; its logarithm is drawn as a second horizontal line.
+        None draws no second line, as for objectives other than InfoNCE.
     validation_information_curve : ndarray of shape (n_iter,), default=None
-        Information on held-out rows after each epoch, in nats; None draws none.
+        Information on held-out rows after each epoch, in nats; None draws no such
+        curve.
     match_curve : ndarray of shape (n_iter,), default=None
-        Divergence of random slices of the codes from N(0, 1), for each epoch, in nats;
-        0 is perfect.  None draws none.
+        Kullback-Leibler divergence of random slices of the codes from N(0, 1), for each
+        epoch, in nats: ``match_curve_`` of an estimator.  0 is a perfect match.  None
+        draws no such curve.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
         Figure that holds the picture.
     axes_ : ndarray of shape (1,) or (2,)
-        The matplotlib Axes of the information and, if there is a curve of the match,
-        of the match.
+        The matplotlib Axes of the information and, if there is a ``match_curve``, those
+        of the match, with their scale on the right.
 
     See Also
     --------
@@ -325,6 +353,14 @@ class InformationDisplay:
         -------
         display : InformationDisplay
             With the picture drawn.
+
+        Raises
+        ------
+        ValueError
+            If the estimator has no noisy channel, as ``DeepInfoMax``, or if ``ax`` is
+            more than one Axes.
+        ImportError
+            If matplotlib is not installed.
         """
         last = last_step(estimator)
         if not hasattr(last, "capacity_"):
@@ -360,6 +396,8 @@ class InformationDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        ValueError
+            If ``ax`` is more than one Axes.
         """
         self.figure_, (main,) = _axes(type(self), ax, 1, (6, 4))
         curves = [_draw_curve(main, self.information_curve, "C0", "training")]
@@ -385,8 +423,8 @@ class InformationDisplay:
     def _plot_ceilings(self, axes):
         """Draw the capacity and the logarithm of the batch size as horizontal lines.
 
-        One that is far above the other would squeeze the curves: it is only named in
-        the legend.
+        A line above 1.5 times the other would squeeze the curves, so it is only named
+        in the legend.
 
         Parameters
         ----------
@@ -395,7 +433,7 @@ class InformationDisplay:
         Returns
         -------
         lines : list of matplotlib Line2D
-            For the legend.
+            To be passed to the legend.
         """
         ceilings = {"capacity": (self.capacity, "--")}
         if self.batch_size is not None:
@@ -411,21 +449,24 @@ class InformationDisplay:
 
 
 def _draw_curve(axes, curve, color, label):
-    """Draw a curve of one number for each epoch, and the running mean of a long one.
+    """Draw a curve of one number for each epoch, for ``InformationDisplay.plot``.
 
     Parameters
     ----------
     axes : matplotlib Axes
         Where to draw.
     curve : array-like of shape (n_epochs,)
-        One of 50 epochs or more is drawn faintly, under its running mean.
-    color, label : str
-        Color of both lines, and name of the curve in the legend.
+        The numbers.  A curve of 50 epochs or more is drawn faintly, under its running
+        mean.
+    color : str
+        Color of the curve and of its running mean.
+    label : str
+        Name of the curve in the legend.
 
     Returns
     -------
     line : matplotlib Line2D
-        For the legend.
+        The curve, or its running mean, to be passed to the legend.
     """
     curve = np.asarray(curve, dtype=np.float64)
     epochs = np.arange(1, len(curve) + 1)
@@ -443,25 +484,25 @@ def _draw_curve(axes, curve, color, label):
 
 
 def _legend(axes):
-    """Show the legend, with room for it above what is drawn on ``axes``."""
+    """Show the legend of matplotlib Axes, in new room above what is drawn on them."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.25 * (high - low))
     axes.legend(fontsize="small", loc="upper left")
 
 
 def _axes(display, ax, n_axes, size):
-    """Return the figure and the Axes to draw on, new ones if the user gives none.
+    """Return the figure and the Axes that a display draws on.
 
     Parameters
     ----------
     display : type
         Class of the display, named in error messages.
     ax : None, matplotlib Axes or array-like of these
-        As the user gave it.
+        As the user gave it; None makes a new figure.
     n_axes : int
-        Number of Axes that are needed.
+        Number of Axes that the display needs.
     size : tuple of (width, height)
-        Of a new figure, in inches.
+        Size of a new figure, in inches.
 
     Returns
     -------
@@ -473,7 +514,7 @@ def _axes(display, ax, n_axes, size):
     ImportError
         If matplotlib is not installed.
     ValueError
-        If ``ax`` holds another number of Axes.
+        If ``ax`` does not hold ``n_axes`` Axes.
     """
     try:
         import matplotlib.pyplot as plt

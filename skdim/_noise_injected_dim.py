@@ -21,9 +21,9 @@ class NoiseInjectedDIM(BaseInfoMax):
 
     An encoder is trained, without labels, to maximise the mutual information between
     its input and its code after noise has been added to the code.  The information
-    that survives the noise is at most the capacity of the noisy channel, and only codes
-    of one distribution reach it.  So codes approach that distribution, on held-out data
-    too, while they keep as much as they can about the input [1]_ [2]_.
+    that survives the noise is at most the capacity of this noisy channel, and only
+    codes of one distribution reach the capacity.  So codes approach that distribution,
+    on held-out data too, while they keep as much as they can about the input [1]_ [2]_.
 
     Parameters
     ----------
@@ -32,54 +32,59 @@ class NoiseInjectedDIM(BaseInfoMax):
 
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
-        Distribution of the components of the codes, which are independent: N(0, 1),
-        U[0, 1], or any continuous distribution of ``scipy.stats`` with its parameters,
-        such as ``scipy.stats.expon()``.
+        Distribution that every component of the codes is to follow, independently of
+        the others: N(0, 1), U[0, 1], or any continuous distribution of ``scipy.stats``
+        with its parameters, such as ``scipy.stats.expon()``.
 
     views : Views, "auto", None, str, callable or list, default="auto"
-        How two views of a row are made in training; codes forget what differs between
-        them.  A name, a callable or a list of these stands for ``Views`` of it; see
+        How views, randomly changed copies of a row, are made in training.  A noisy code
+        is compared with the code of another view of its row, so that codes forget what
+        differs between views.  A name, callable or list ``v`` means ``Views(v)``; see
         there for the names.  "auto" is "neighbors" for tables, "affine" for images of
         one channel, "crop", "flip" and "color" for images of three or four channels,
-        and "crop" for others.  None compares a code with itself: the match to the
-        distribution is closer, unless rows are few for so many components, and the
-        features keep what tells rows apart instead of what similar rows share.
+        and "crop" for others.  None compares a noisy code with the code of the same
+        row, unchanged: the match to the distribution is then closer, unless there are
+        too few rows for the number of components, and codes keep what tells rows apart
+        instead of what similar rows share.
 
     supervised : bool, default=False
-        True makes ``fit`` use ``y``: the two rows of a pair are then rows of one class,
-        and near each other in tables.  -1 marks unlabelled rows; among classes that are
-        text, use the number -1 in an array of dtype object.
+        True makes ``fit`` use ``y``: each training pair is then two rows of the same
+        class; in tables, two near neighbours.  ``views`` still apply: both rows are
+        changed into views, unless ``views`` is None.  -1 in ``y`` marks unlabelled
+        rows, which are paired with themselves; among classes that are text, use the
+        number -1 in an array of dtype object.
 
     encoder : {"auto", "mlp", "conv"}, nn.Module or callable, default="auto"
         "auto" is "conv" for images and "mlp" for tables.  A module is copied, and
         trained from the weights it has.  A callable is called as
         ``encoder(input_shape, n_components)`` and returns a module; ``input_shape`` is
         ``(n_features,)`` or ``(channels, height, width)``.  A module receives scaled
-        float32 batches of that shape and returns a tensor of shape ``(n_samples,
-        n_components)``.  Name its parts ``features``, ``hidden`` and ``code``, applied
-        in this order, to use ``output_layer`` with it.
+        float32 batches of shape ``(n_samples, *input_shape)`` and returns a tensor of
+        shape ``(n_samples, n_components)``.  Name its submodules ``features``,
+        ``hidden`` and ``code``, applied in this order, to use ``output_layer`` with it.
 
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the hidden layers of "mlp", or numbers of channels of the stages of
         "conv".  "auto" is ``(256,)`` for "mlp" and ``(32, 64, 128)`` for "conv".
 
     output_layer : {"code", "hidden", "features"}, default="code"
-        What ``transform`` returns.  "code" follows the distribution.  The layers below
-        follow none, but may serve classifiers; they are standardised by column:
-        "hidden" is the layer before the code and "features", of "conv", the flattened
-        last convolution.
+        What ``transform`` returns.  "code" follows ``output_distribution``.  The other
+        layers follow no known distribution, but may serve classifiers better; their
+        outputs are standardised by column.  "hidden" is the layer before the code.
+        "features" is the flattened last convolution of "conv".
 
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
-        width)`` of images that come as flat rows.  Of three numbers the last is the
-        channels, unless it is above 4 and the first is not.
+        width)`` of images that come as flat rows.  Of three numbers the last one counts
+        the channels, unless it is above 4 and the first one is not.  None takes flat
+        rows as rows of a table.
 
     max_iter : "auto" or int, default="auto"
-        Number of epochs.  "auto" is the number that makes about 400 steps.
+        Number of epochs.  "auto" takes as many as make about 400 training steps.
 
     batch_size : "auto" or int, default="auto"
-        Rows per step.  "auto" is 256, or all rows if there are fewer.  InfoNCE can
-        report at most ``log(batch_size)`` nats.
+        Rows per training step.  "auto" is 256, or all rows if there are fewer.  InfoNCE
+        can report at most ``log(batch_size)`` nats.
 
     learning_rate_init : float, default=6e-3
         Peak learning rate of AdamW.  It rises and falls once over ``max_iter`` (a
@@ -87,27 +92,29 @@ default="normal"
 
     weight_decay : float, default=0.5
         Decoupled weight decay of AdamW: each step shrinks the weights of the encoder by
-        the share learning rate times ``weight_decay``.  More decay makes the encoder
-        smoother, which serves classifiers better.
+        the share "learning rate times ``weight_decay``".  More decay makes the encoder
+        smoother, so that classifiers do better on its codes.
 
     early_stopping : bool, default=False
         True holds out some training rows, stops when their information (see ``score``)
         no longer rises, and returns to the weights of the best epoch.
 
     validation_fraction : float, default=0.1
-        Share of the training data to hold out, if ``early_stopping``.
+        Share of the training rows to hold out if ``early_stopping`` is True.
 
     n_iter_no_change : int, default=10
-        Number of epochs without a rise before training stops, if ``early_stopping``.
+        Number of epochs without a rise of the information on held-out rows after which
+        training stops, if ``early_stopping`` is True.
 
     warm_start : bool, default=False
-        True makes ``fit`` go on from the weights of the fit before, for ``max_iter``
+        True makes ``fit`` go on from the weights of the previous fit, for ``max_iter``
         more epochs; curves are continued.  Inputs are scaled by the new data.
 
     input_scaling : "auto" or tuple of (mean, scale), default="auto"
         Mean and scale to standardise inputs by: numbers, or arrays of one number for
-        each column of a table or channel of images; one with scale 0 is ignored.
-        "auto" takes those of the data, and in ``partial_fit`` those of the first call.
+        each column of a table or channel of images.  A column or channel of scale 0 is
+        ignored.  "auto" takes the mean and the standard deviation of the training data,
+        in ``partial_fit`` of the rows of the first call.
 
     device : str, default="auto"
         Device of torch that computes.  "auto" is CUDA if there is any, else the CPU.
@@ -117,59 +124,62 @@ default="normal"
         reproducible.
 
     verbose : bool or int, default=0
-        1 shows a progress bar if tqdm or rich is installed, and otherwise prints the
-        information of each epoch; above 1, always prints.
+        0 shows nothing.  1 shows a progress bar if tqdm or rich is installed, and
+        otherwise prints the information of each epoch.  2 or more always prints.
 
     noise_distribution : {"normal", "uniform"}, default="normal"
-        Distribution of the noise.  Codes first approach the distribution that is best
-        under this noise, N(0, I) or U[0, 1]; the probability integral transform then
-        makes ``output_distribution`` of it.
+        Distribution of the noise.  Under normal noise codes are trained to follow
+        N(0, 1), under uniform noise U[0, 1].  The probability integral transform then
+        maps them to ``output_distribution``.
 
     noise_scale : "auto" or float, default="auto"
-        Standard deviation of the normal noise, or half-width of the uniform noise, in
-        units of the code before that transform, from 1e-6 to 1e6.  More noise leaves
-        less detail in the codes.  "auto" gives the channel the capacity
-        ``log(batch_size)``, which is the most that a batch can measure, or half that
-        capacity under normal noise for tables without views or classes.  The chosen
-        scale is at most 1 for images, and at most 0.2 for uniform noise.
+        Standard deviation of the normal noise, or half-width of the uniform noise, from
+        1e-6 to 1e6, for codes that follow N(0, 1) or U[0, 1].  More noise leaves less
+        detail in the codes.  "auto" gives the channel the capacity ``log(batch_size)``
+        nats, which is the most that InfoNCE can measure in a batch.  Under normal noise
+        it is half of that for tables without views or classes.  A scale chosen by
+        "auto" is at most 1 for images, and at most 0.2 for uniform noise.
 
     objective : {"infonce", "dv", "nwj", "jsd", "smile"}, default="infonce"
-        What training maximises: a bound on the mutual information between the code of a
-        view and the noisy code of its row (without views, of the same row).  The names
-        stand for InfoNCE, Donsker-Varadhan, Nguyen-Wainwright-Jordan, Jensen-Shannon
-        and SMILE.
+        What training maximises: a bound on the mutual information between the noisy
+        code of a row and the code of a view of this row (without views, the code of the
+        row itself).  The names stand for InfoNCE, Donsker-Varadhan,
+        Nguyen-Wainwright-Jordan, Jensen-Shannon and SMILE.
 
     agreement_weight : "auto" or float, default="auto"
-        Share, from 0 to 1, of the Barber-Agakov bound in the objective; the rest is
-        ``objective``.  This bound only rewards that views of a row have similar codes;
-        it does not reward that rows can be told apart.  It needs views or
-        ``supervised``, and ``critic="channel"``.  "auto" is ``16 / n_components``, at
-        least 0.25 and at most 0.95, for images where it can be used, and 0 otherwise.
+        Share, from 0 to 1, of the Barber-Agakov bound in what training maximises; the
+        rest is the bound named by ``objective``.  The Barber-Agakov bound rewards only
+        that the views of a row have similar codes; it does not reward that rows can be
+        told apart.  A weight above 0 needs views or ``supervised=True``, and
+        ``critic="channel"``.  "auto" is ``16 / n_components``, clipped to [0.25, 0.95],
+        for images that meet these conditions, and 0 otherwise.
 
     sliced_weight : "auto" or float, default="auto"
-        Weight of a penalty in the objective: the mean Kullback-Leibler divergence, in
-        nats, of random one-dimensional projections ("slices") of the codes from
-        N(0, 1), plus 1/16 of the divergence of the norms of codes from those of
-        N(0, I).  "auto" is 0 for tables.  For images it is the larger one of 48 and
-        ``32 * sqrt(n_components) * (batch_size / 512)**3``, in which ``n_components``
-        counts as 16 to 64 and ``batch_size`` as at most 512; in batches of fewer than
-        256 rows, 48 becomes ``96 * batch_size / 512``.
+        Weight of a penalty that is subtracted from the objective: the mean
+        Kullback-Leibler divergence, in nats, of random one-dimensional projections
+        ("slices") of the codes from N(0, 1), plus 1/16 of the divergence of the norms
+        of codes from those of N(0, I).  "auto" is 0 for tables.  For images it is
+        ``max(48 * min(1, B / 256), 32 * sqrt(d) * min(1, B / 512)**3)``, where ``B`` is
+        the batch size and ``d`` is ``n_components`` clipped to [16, 64].
 
     critic : {"channel", "separable", "bilinear", "concatenated"}, default="channel"
-        The function that scores a code with a noisy code in the bound.  "channel" is
-        the log density ratio of the noise, the best critic there is; only with views or
-        classes under uniform noise does it learn anything, one number.  "separable"
-        learns two embeddings and takes their inner product, "bilinear" learns a matrix
-        between the two codes, and "concatenated" a perceptron on both.
+        The function that scores how well a code and a noisy code belong together, for
+        the bound.  "channel" is the log density ratio ``log p(y | u) / p(y)`` of a
+        noisy code ``y`` and a code ``u``, computed from the distribution of the noise.
+        It has nothing to learn, except one number under uniform noise with views or
+        classes.  "separable" learns two embeddings and takes their inner product,
+        "bilinear" learns a matrix between the two codes, and "concatenated" learns a
+        perceptron on both.
 
     Attributes
     ----------
     output_distribution_ : {"normal", "uniform"} or scipy.stats distribution, or None
-        Distribution of what ``transform`` returns; None for layers below the code,
-        which follow none.
+        Distribution of what ``transform`` returns; None if ``output_layer`` is not
+        "code".
 
     capacity_ : float
-        The most information, in nats, that the channel can carry.
+        Capacity of the channel: the largest mutual information, in nats, that codes and
+        noisy codes can have.
 
     noise_scale_ : float
         Scale of the noise that was used.
@@ -181,33 +191,35 @@ default="normal"
         Weight of the penalty on slices that was used.
 
     batch_size_ : int
-        Number of rows used per step.
+        Number of rows used per training step.
 
     information_ : float
-        Information, in nats, of the training data after training, estimated like
-        ``score`` on at most 20 batches.
+        Mutual information, in nats, of the trained model on training rows, estimated as
+        by ``score`` but on at most 20 batches.
 
     information_curve_ : list of float of length n_iter_
-        Estimate of the information, in nats, averaged over the batches of each epoch.
+        Estimated mutual information, in nats, averaged over the training batches of
+        each epoch.
 
     match_curve_ : list of float of length n_iter_
         Kullback-Leibler divergence, in nats, of random slices of the codes from
-        N(0, 1), averaged over the batches of each epoch; 0 is a perfect match.  Both
+        N(0, 1), averaged over the training batches of each epoch; 0 is a perfect match.
+        Codes are taken before they are mapped to ``output_distribution``, and both
         distributions are smoothed by normal noise before they are compared.
 
     validation_information_curve_ : list of float
-        Information, in nats, of held-out rows after each epoch, estimated like
+        Mutual information, in nats, on held-out rows after each epoch, estimated as by
         ``score``.  Only with ``early_stopping``.
 
     n_iter_ : int
-        Number of epochs trained; with ``warm_start`` and ``partial_fit``, those of all
-        calls together.
+        Number of epochs trained; with ``warm_start`` and ``partial_fit``, the sum over
+        all calls.
 
     n_samples_seen_ : int
-        Number of rows of ``fit``, and of the calls of ``partial_fit`` since.
+        Number of rows of the last ``fit`` and of all calls of ``partial_fit`` since.
 
     n_features_in_ : int
-        Number of features seen in ``fit``; of an image, height x width x channels.
+        Number of features seen in ``fit``; for images, height x width x channels.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if X had any.
@@ -215,14 +227,16 @@ default="normal"
     Warns
     -----
     ConvergenceWarning
-        If the bound is at its ceiling and nothing else holds the codes to their
-        distribution, if it is above the capacity, or if training was interrupted.
+        If the estimated information is at the most that a batch can report, although
+        the capacity is higher, and ``sliced_weight_`` is 0: codes may then not follow
+        their distribution.  If the estimate is above the capacity.  If training was
+        interrupted.
 
     See Also
     --------
     sklearn.preprocessing.QuantileTransformer : Matches each column on its own.
     sklearn.decomposition.PCA : With ``whiten=True``, matches mean and covariance.
-    DeepInfoMax : Holds codes to a prior by an adversary instead of noise.
+    DeepInfoMax : Makes codes follow a prior by an adversary instead of noise.
 
     Notes
     -----
@@ -230,11 +244,11 @@ default="normal"
     where outliers are bounded smoothly by 3 standard deviations, and images by channel.
     Constant columns are ignored.  X is not changed.
 
-    After training, means and variances of every normalisation are computed again, from
-    all training rows without views, and codes are whitened.  In tables with views, the
-    noisy codes are whitened instead, so that directions that the views have nearly
-    erased stay small.  With views or classes, if the norms of codes vary more than
-    those of N(0, I), they are then raised to a power below 1.
+    After training, the means and variances that normalise codes are computed again,
+    from all training rows without views, and codes are whitened.  In tables with views,
+    the noisy codes are whitened instead, so that code directions that hardly survive
+    the views are not blown up.  With views or classes, the norms of codes may vary more
+    than those of N(0, I); the norms are then raised to a power below 1.
 
     References
     ----------

@@ -33,39 +33,48 @@ _DECIMALS = 6  # sums of floats round differently in batches of another size
 
 
 class _Plain:
-    """Base of fitted objects whose attributes are arrays and numbers, to be saved so.
+    """Base of fitted objects that are saved as a dict of their attributes.
+
+    Subclasses are fitted when they are made, and give values of new rows when called.
+    Their attributes are arrays and numbers.
 
     Attributes
     ----------
     left_out : ndarray of shape (n_rows,)
-        Value of each training row as if it had been left out; needed in ``fit`` only.
+        Value of each training row as if it had been left out of the training rows.  It
+        is needed while the detector is fitted, and not saved.
     """
 
     left_out: np.ndarray
 
     def state(self) -> dict[str, Any]:
-        """Return a dict of all attributes to be saved; ``left_out`` is not needed."""
+        """Return the attributes to be saved, by name: all except ``left_out``."""
         return {name: v for name, v in vars(self).items() if name != "left_out"}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> _Plain:
-        """Return a new object of this class from what ``state`` returned."""
+        """Return a new object of this class with the attributes in ``state``.
+
+        ``state`` is what the method ``state`` of the saved object returned.
+        """
         self = cls.__new__(cls)
         vars(self).update(state)
         return self
 
 
 class Neighbors(_Plain):
-    """Log-distance of a row from the best mixture of its five nearest training rows.
+    """Log-distance of a row from a weighted mean of its five nearest training rows.
 
-    The weights of the mixture are a ridge regression of the row on its neighbours, a
-    local linear model between a single neighbour and the mean of all.  A call returns
-    the values of new rows, ``left_out`` holds those of the training rows.
+    The weights bring the mean close to the row.  They add up to 1 and come from a ridge
+    regression of the row on its neighbours, which pulls them towards equal weights.
+    Calling the object returns the log-distances of new rows, ``left_out`` holds those
+    of the training rows.  Distances are Euclidean.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_columns)
-        Training rows, at least two.
+        Training rows, at least two.  With fewer than six, all other rows are
+        neighbours.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -81,16 +90,19 @@ class Neighbors(_Plain):
     ) -> np.ndarray:
         """Return the log-distance of each row from a weighted mean of its neighbours.
 
-        The larger it is, the more unusual is the row.
+        The larger the log-distance, the more unusual is the row.  The weights are
+        chosen for each row so that the mean comes close to it.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
+            New rows, or training rows.
         near : ndarray of int of shape (n_rows, n_neighbors + 1)
             Indices of the nearest training rows, from the method ``near``.
         own : ndarray of int of shape (n_rows,)
-            Index of the training row that equals each row, or -1 where there is
-            none.  It is left out.
+            Index of the training row that equals each row.  A row's own training row is
+            not counted as its neighbour.  -1 where no training row is equal: the
+            nearest ``n_neighbors`` training rows are then the neighbours.
 
         Returns
         -------
@@ -104,24 +116,31 @@ class Neighbors(_Plain):
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
+            New rows, or training rows.
 
         Returns
         -------
         near : ndarray of int of shape (n_rows, n_neighbors + 1)
-            One more than are used, because a training row finds itself.
+            One index more than there are neighbours, because the search finds a
+            training row as its own nearest row.
         """
         n_near = self.n_neighbors + 1
         index = NearestNeighbors(n_neighbors=n_near).fit(self.rows)
         return index.kneighbors(rows, return_distance=False)
 
     def own(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Return the index of the training row that equals each row, to be left out.
+        """Return the index of the training row that equals each row.
+
+        Rows that were trained on are so recognised, to be scored as if they had been
+        left out of the training rows.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
+            New rows, or training rows.
         near : ndarray of int of shape (n_rows, n_neighbors + 1)
-            Indices of the nearest training rows, among which it is looked for.
+            Indices of the training rows nearest to each row.  Only these are compared
+            with it.
 
         Returns
         -------
@@ -141,16 +160,21 @@ class Neighbors(_Plain):
     def _distances(
         self, rows: np.ndarray, near: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
-        """Return the distance of each row from the mixture of its neighbours.
+        """Return the distance of each row from a weighted mean of its neighbours.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
+            New rows, or training rows.
         near : ndarray of int of shape (n_rows, n_neighbors + 1)
-            Indices of the nearest training rows.
+            Indices of the training rows nearest to each row, nearest first.
         own : ndarray of int of shape (n_rows,)
-            Index of the training row that equals each row, or -1 where there is
-            none.  It is left out, and otherwise the farthest neighbour.
+            Index of the training row that equals each row, which is dropped from
+            ``near``.  Where it is -1 or not in ``near``, the last index is dropped.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_rows,)
         """
         left_out = near == own[:, None]
         left_out[~left_out.any(1), -1] = True
@@ -161,13 +185,19 @@ class Neighbors(_Plain):
         return np.concatenate(parts)
 
     def _residual(self, rows: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Return the distance of each row from the best mixture of given neighbours.
+        """Return the distance of each row from the weighted mean of given neighbours.
+
+        The weights come from the ridge regression that the class describes.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
         near : ndarray of shape (n_rows, n_neighbors, n_columns)
             The neighbours of each row.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_rows,)
         """
         center = near.mean(1)
         spread, away = near - center[:, None], rows - center
@@ -182,11 +212,12 @@ class Neighbors(_Plain):
 class Reconstruction(_Plain):
     """How badly a row can be reconstructed from its features by ridge regression.
 
-    The value is the log of the squared residual, whitened by the covariance of the
-    residuals of training rows.  Training rows get the leave-one-out residual, by their
-    leverage (PRESS: Allen, *Technometrics* 16 (1974) 125), whitened by the covariance
-    without them.  A call returns the values of new rows, ``left_out`` holds those of
-    the training rows.
+    The value of a row is the log of its squared residual, whitened by the covariance of
+    the residuals of training rows.  A training row gets its leave-one-out residual,
+    computed from its leverage (PRESS: Allen, *Technometrics* 16 (1974) 125) and
+    whitened by the covariance of the other training rows' residuals.  Calling the
+    object returns the values of new rows, ``left_out`` holds those of the training
+    rows.
 
     Parameters
     ----------
@@ -216,15 +247,17 @@ class Reconstruction(_Plain):
     ) -> np.ndarray:
         """Return the log of the whitened squared residual of each row.
 
+        The larger it is, the worse the row can be reconstructed from its features.
+
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
-            Standardised.
+            Standardised rows.
         features : ndarray of shape (n_rows, n_features)
             Learned features of these rows.
         own : ndarray of int of shape (n_rows,)
-            Index of the training row that equals each row, or -1 where there is
-            none.  A row that equals one is treated as that training row.
+            Index of the training row that equals each row; the row then gets its
+            leave-one-out residual.  -1 where no training row is equal.
 
         Returns
         -------
@@ -235,10 +268,17 @@ class Reconstruction(_Plain):
     def _residuals(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
     ) -> np.ndarray:
-        """Return the residuals of rows, of shape (n_rows, n_columns).
+        """Return the residuals of rows: what their features do not explain.
 
-        Parameters are those of a call.  Rows that equal a training row get the
-        leave-one-out residual.
+        Parameters
+        ----------
+        rows, features, own
+            As in ``__call__``.
+
+        Returns
+        -------
+        residuals : ndarray of shape (n_rows, n_columns)
+            Rows that equal a training row get their leave-one-out residual.
         """
         centered = features - self.center
         leverage = np.einsum("ij,ij->i", centered @ self.inverse, centered)
@@ -253,9 +293,10 @@ class Reconstruction(_Plain):
         Parameters
         ----------
         errors : ndarray of shape (n_rows, n_columns)
-            As ``_residuals`` returns them.
+            Residuals, as ``_residuals`` returns them.
         own : ndarray of int of shape (n_rows,)
-            As for ``_residuals``; the covariance is taken without the row itself.
+            As in ``__call__``.  Where it is not -1, the covariance that whitens the
+            residual is computed without that training row.
 
         Returns
         -------
@@ -273,10 +314,11 @@ class Reconstruction(_Plain):
 class Columns(_Plain):
     """How far out the columns of a row are: the sum over columns of ``-log p``.
 
-    Here p is the two-sided rank of a number among those of the training rows in its
-    column.  The sum treats columns as independent (ECOD: Li et al., arXiv 2201.00382).
-    A call returns the values of new rows, ``left_out`` holds those of the training
-    rows.
+    In each column, p is about twice the share of training rows that lie at least as far
+    out on the same side as the row: at or above its number, or at or below it,
+    whichever are fewer.  It is at most 1.  The sum treats columns as independent (ECOD:
+    Li et al., arXiv 2201.00382).  Calling the object returns the sums of new rows,
+    ``left_out`` holds those of the training rows.
 
     Parameters
     ----------
@@ -289,14 +331,20 @@ class Columns(_Plain):
         self.left_out = self(rows, np.arange(len(rows)))
 
     def __call__(self, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Return the sum of ``-log p`` for each row, in nats, of shape (n_rows,).
+        """Return the sum of ``-log p`` over the columns of each row.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_columns)
+            Rows, not standardised.
         own : ndarray of int of shape (n_rows,)
-            Index of the training row that equals each row, or -1 where there is
-            none.  It is left out of the ranks.
+            Index of the training row that equals each row; p is computed without that
+            training row.  -1 where no training row is equal.
+
+        Returns
+        -------
+        total : ndarray of shape (n_rows,)
+            In nats, at least 0; the larger, the farther out.
         """
         itself = (own != _NOT_TRAINED_ON).astype(int)
         n_others = len(self.sorted) - itself
@@ -310,17 +358,19 @@ class Columns(_Plain):
 
 
 class Surprise(_Plain):
-    """How unusual a value is: ``-log p``, with p its upper rank among training values.
+    """How unusual a value of one part of the score is: ``-log p``, in nats.
 
-    p is about the share of training values that are at least as large.  Beyond the 95 %
-    quantile ``-log p`` is a straight line, as for the exponential excesses of most
-    distributions (Pickands, *Annals of Statistics* 3 (1975) 119), because ranks cannot
-    tell how far a value lies beyond the largest.
+    p is about the share of training values that are at least as large.  Above the 95 %
+    quantile of the training values, ``-log p`` continues as a straight line, because
+    ranks cannot tell how far a value lies above the largest one.  The line stands for
+    the exponential tail that most distributions have (Pickands, *Annals of Statistics*
+    3 (1975) 119).  Calling the object returns ``-log p`` of new values.
 
     Parameters
     ----------
     values : ndarray of shape (n_rows,)
-        One part of the score for the training rows, each as if it had been left out.
+        Values that one part of the score gives to the training rows, each as if it had
+        been left out: ``left_out`` of that part.
     """
 
     def __init__(self, values: np.ndarray) -> None:
@@ -334,7 +384,10 @@ class Surprise(_Plain):
         self.excess = float(max(excess, _LEAST_EXCESS))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return ``-log p`` of each of these values, above 0 and in nats."""
+        """Return ``-log p`` of each value, above 0 and in nats.
+
+        ``values`` and the result are arrays of shape (n_rows,).
+        """
         values = values.round(_DECIMALS)
         inside = np.interp(np.minimum(values, self.edge), self.points, self.levels)
         return inside + np.maximum(values - self.edge, 0) / self.excess
@@ -352,7 +405,8 @@ class Novelty:
     """How unlike the training rows a row is: the sum of ``-log p`` over four parts.
 
     The parts are ``Neighbors`` of rows, ``Neighbors`` of features, ``Reconstruction``
-    and, in tables, ``Columns``.  A call returns the scores of new rows.
+    and, in tables, ``Columns``; ``Surprise`` turns the values of each part into
+    ``-log p``.  Calling the object returns the scores of new rows.
 
     Parameters
     ----------
@@ -361,10 +415,10 @@ class Novelty:
     standardized : ndarray of shape (n_rows, n_columns)
         The same rows, standardised.
     features : ndarray of shape (n_rows, n_features)
-        What a model learned of these rows.
+        Features that a fitted estimator computes for these rows.
     has_columns : bool
-        True to count single columns, as in tables; False for images, whose single
-        pixels say little.
+        True adds the part ``Columns``, as in tables.  False leaves it out, as for
+        images, whose single pixels say little.
 
     Attributes
     ----------
@@ -391,9 +445,11 @@ class Novelty:
         self.left_out = self._sum(self._surprising(left_out))
 
     def state(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return what is fitted, to be saved: dicts of arrays and numbers.
+        """Return all that was fitted, to be saved, as nested dicts.
 
-        They are nested: "parts" or "surprises", then the part, then the attribute.
+        ``state()[kind][part][attribute]`` is an array or a number, where kind is
+        "parts" or "surprises" and part is "rows", "features", "reconstruction" or
+        "columns".
         """
         both = {"parts": self.parts, "surprises": self.surprises}
         return {
@@ -403,7 +459,10 @@ class Novelty:
 
     @classmethod
     def restored(cls, state: dict[str, dict[str, dict[str, Any]]]) -> Novelty:
-        """Return a Novelty from what ``state`` returned; it has no ``left_out``."""
+        """Return a Novelty from what the method ``state`` returned.
+
+        It can score rows, but has no attribute ``left_out``.
+        """
         self = cls.__new__(cls)
         self.parts = {n: _PARTS[n].restored(s) for n, s in state["parts"].items()}
         self.surprises = {
@@ -416,15 +475,15 @@ class Novelty:
     ) -> dict[str, np.ndarray]:
         """Return how unusual each row is by each part of the score, as ``-log p``.
 
-        ``p`` is the share of training rows that are at least as unusual.  A row that
-        equals a training row is scored as if that training row had not been there.
+        ``p`` is about the share of training rows that are at least as unusual.  A row
+        that equals a training row is scored as if that training row had been left out.
 
         Parameters
         ----------
         rows, standardized : ndarray of shape (n_rows, n_columns)
             Rows, flattened; and the same standardised.
         features : ndarray of shape (n_rows, n_features)
-            The layer below the code that the fitted encoder returns for these rows.
+            Features that the fitted estimator computes for these rows.
 
         Returns
         -------
@@ -456,7 +515,7 @@ class Novelty:
         rows, standardized : ndarray of shape (n_rows, n_columns)
             Rows, flattened; and the same standardised.
         features : ndarray of shape (n_rows, n_features)
-            What a model learned of them.
+            Features that the fitted estimator computes for these rows.
 
         Returns
         -------
@@ -466,10 +525,18 @@ class Novelty:
         return self._sum(self.each(rows, standardized, features))
 
     def _surprising(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``-log p`` of each value of each part of the score, by part."""
+        """Return ``-log p`` of values of each part of the score.
+
+        ``values`` and the result are dicts that map the name of each part to an array
+        of shape (n_rows,).
+        """
         return {name: self.surprises[name](value) for name, value in values.items()}
 
     @staticmethod
     def _sum(parts: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the sum of the arrays in a dict, rounded to 6 decimals."""
+        """Return the sum over the parts of the score, an array of shape (n_rows,).
+
+        ``parts`` maps the name of each part to an array of that shape.  The sum is
+        rounded to 6 decimals, so that a row scores the same in any batch.
+        """
         return sum(parts.values()).round(_DECIMALS)

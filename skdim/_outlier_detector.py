@@ -25,46 +25,49 @@ _STEPS = 200  # half as many as codes need to match their distribution; as good 
 class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
     """Detect rows unlike those trained on, with a false-alarm rate you choose.
 
-    The score of a row has four parts: its distance from a mixture of its nearest
-    training rows; the same among features that a `NoiseInjectedDIM` learned; the
-    residual of reconstructing the row from these features; and, in tables only, how far
-    out each of its columns is.  `p_values` turns the score into the probability that a
-    row like the training rows would look as unusual.
+    The score of a row has four parts: its distance from a weighted mean of its nearest
+    training rows; the same distance between features that a `NoiseInjectedDIM` learned;
+    the residual of reconstructing the row from these features; and, in tables only, how
+    far out each of its columns is.  `p_values` turns the score into the probability
+    that a row like the training rows scores as unusual.
 
     Parameters
     ----------
     estimator : NoiseInjectedDIM or DeepInfoMax, default=None
         Learns the features; it is cloned.  None is a `NoiseInjectedDIM` with
         ``n_components=16``, or the number of columns if that is lower, trained for 200
-        steps.  Features are the layer below the codes, or the codes if its encoder is
-        your own and has no three named parts.
+        steps.  Features are the output of the layer before the code.  They are the
+        codes if the estimator has an encoder of your own without the submodules
+        ``features``, ``hidden`` and ``code``.
     contamination : float, default=0.05
-        Share of the training rows that `predict` calls outliers, in (0, 0.5]; less
-        where scores tie.  Among held-out rows like them the share is higher, above all
-        where rows are few for so many columns, because features were learned on the
-        training rows.  `p_values` are valid on held-out rows.
+        Share of the training rows that `predict` calls outliers, in (0, 0.5]; fewer if
+        scores tie.  Of new rows like the training rows it flags a larger share, above
+        all if there are few training rows for many columns, because features were
+        learned on the training rows.  To choose the rate on new rows, use `p_values`.
     calibration_size : float, default=0.75
-        Share of the rows that are held out to calibrate `p_values`.  A second detector
-        is trained on the others, of which there are at least 3.  The more rows are
-        held out, the closer is the rate of flagged rows to the chosen one, and the
-        smaller are the p-values that are possible; the fewer, the more outliers are
-        found.  0 holds out no rows: fitting takes less time, and `p_values` raises.
+        Share of the rows that are held out to calibrate `p_values`, in [0, 1).  A
+        second detector is trained on the other rows, at least 3, and `p_values` uses
+        this one.  With more rows held out, the rate of false alarms is closer to the
+        chosen one and smaller p-values are possible.  With fewer, more outliers are
+        found.  0 holds out no rows: fitting takes less time, and `p_values` raises
+        ValueError.
     support_fraction : float, default=None
-        Share of the training rows, in [0.5, 1], that the detector is fitted on: those
-        whose columns are least far out.  Set it if some training rows are outliers.
-        None fits on all rows.  The held-out rows of `p_values` may contain outliers
-        too; if these score as outliers, p-values are too high rather than too low.
+        Share of the training rows, in [0.5, 1], that the detector is fitted on: the
+        rows whose columns are least far out.  Set it if some training rows are
+        outliers.  None fits on all rows.  The rows held out for `p_values` are not
+        filtered; outliers among them make p-values too high rather than too low.
     random_state : int, RandomState instance or None, default=None
-        Seed of the split, and of the estimator if it has none.
+        Seed of the choice of held-out rows, and of the estimator if its own
+        ``random_state`` is None.
 
     Attributes
     ----------
     estimator_ : NoiseInjectedDIM or DeepInfoMax
         Fitted on the rows that ``support_`` marks.
     offset_ : float
-        ``decision_function`` is ``score_samples`` minus this.
+        ``decision_function`` is ``score_samples`` minus ``offset_``.
     support_ : ndarray of bool of shape (n_samples,)
-        True for rows that the detector was fitted on.
+        True for the training rows that the detector was fitted on, else False.
     n_features_in_ : int
         Number of columns, or of pixels times channels.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -77,8 +80,9 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
 
     Notes
     -----
-    A row that equals a training row is scored as if that one had been left out.  So
-    the scores of training rows are not too good, and `fit_predict` is right for them.
+    A row that equals a training row is scored as if that training row had been left
+    out.  So training rows do not score better than new rows only because the detector
+    knows them, and `fit_predict` can find outliers among them.
 
     References
     ----------
@@ -132,7 +136,8 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
 channels)
-            Rows of a table, or images; at least 4.
+            Rows of a table, or images; at least 4.  ``image_shape`` of the estimator
+            allows images as flat rows.
         y : None
             Ignored.
 
@@ -146,7 +151,8 @@ channels)
         ValueError
             If X or a parameter is not as described, or training diverges.
         TypeError
-            If ``estimator`` is of another type, or X holds objects that are no numbers.
+            If ``estimator`` is not a NoiseInjectedDIM, a DeepInfoMax or None, or X
+            holds objects that are no numbers.
         """
         self._check_estimator()
         with unchanged_on_error(self):
@@ -154,7 +160,10 @@ channels)
         return self
 
     def _fit(self, X):
-        """Fit on X and set the fitted attributes; parameters are checked already."""
+        """Fit the detector on X, as the user gave it, and set the fitted attributes.
+
+        The caller has checked the parameters.
+        """
         rows = self._rows(X, reset=True)
         rng = check_random_state(self.random_state)
         estimator = self.estimator
@@ -201,13 +210,14 @@ channels)
         rows : ndarray of shape (n_rows, ...)
             All training rows.
         rng : numpy.random.RandomState
-            Source of the split and of the seed.
+            Chooses the held-out rows, and seeds an estimator that has no seed.
 
         Returns
         -------
         calibration : dict
-            That of ``_fitted``, with "held_out": the scores of the held-out rows by
-            ``_surprise``, sorted, of shape (n_held_out,).
+            "estimator" and "novelty" of the second detector, as ``_fitted`` returns
+            them, and "held_out", what ``_surprise`` returns for the held-out rows,
+            sorted, of shape (n_held_out,).
 
         Raises
         ------
@@ -229,7 +239,7 @@ channels)
         return fitted | {"held_out": np.sort(_surprise(fitted, rows[order[:n_held]]))}
 
     def _fitted(self, estimator, rows, rng):
-        """Fit a detector on these rows: first the estimator, then the score.
+        """Fit a detector on some rows: the estimator, then the score on its features.
 
         Parameters
         ----------
@@ -238,14 +248,15 @@ channels)
         rows : ndarray of shape (n_rows, ...)
             Training rows.
         rng : numpy.random.RandomState
-            Source of the seed of an estimator that has none.
+            Seeds an estimator whose ``random_state`` is None.
 
         Returns
         -------
         fitted : dict
-            The fitted "estimator", and under "novelty" the state of the ``Novelty``.
+            "estimator", the fitted clone, and "novelty", what ``novelty.state()``
+            returns; ``_surprise`` scores rows with this dict.
         novelty : Novelty
-            Holds the scores of the training rows too, as ``left_out``.
+            The fitted score; its ``left_out`` holds the scores of the training rows.
         """
         estimator = clone(estimator)
         seed = int(rng.randint(2**31 - 1))
@@ -257,12 +268,21 @@ channels)
         return {"estimator": estimator, "novelty": novelty.state()}, novelty
 
     def _support(self, rows):
-        """Return a mask of the rows to fit on, bool of shape (n_rows,).
+        """Return a mask of the rows to fit on, so that outliers among them do no harm.
 
-        It leaves out the rows whose columns are farthest out, as many as
-        ``support_fraction`` asks; with None it is True for all ``rows``.  Columns are
-        ranked one by one, because outliers that are near each other hide in distances
-        to neighbours, but not in the order of a column.
+        Rows are ranked by how far out their columns are, because outliers that are near
+        each other hide in distances to neighbours, but not in the order of a column.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, ...)
+            All training rows.
+
+        Returns
+        -------
+        support : ndarray of bool of shape (n_rows,)
+            True for the share ``support_fraction`` of the rows, those least far out;
+            True for all rows if ``support_fraction`` is None.
         """
         support = np.ones(len(rows), dtype=bool)
         if self.support_fraction is not None:
@@ -283,8 +303,9 @@ channels)
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Minus the sum of ``-log p`` over the parts of the score, in nats; at most 0.
-            Here p is about the share of training rows for which that part is as high.
+            Sum of ``log p`` over the parts of the score, in nats; at most 0.  For each
+            part, p is about the share of training rows that are at least as unusual in
+            this part.
         """
         check_is_fitted(self)
         fitted = {"estimator": self.estimator_, "novelty": self._state["novelty"]}
@@ -301,6 +322,7 @@ channels)
         Returns
         -------
         decision : ndarray of shape (n_samples,)
+            In nats; `predict` flags rows with negative values.
         """
         return self.score_samples(X) - self.offset_
 
@@ -319,11 +341,13 @@ channels)
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def p_values(self, X):
-        """Return the probability that a row like the training rows scores as unusual.
+        """Return for each row the probability that a usual row scores as unusual.
 
-        Conformal p-values: the rank of the score of a row among those of held-out rows.
-        If the row is exchangeable with these, its p-value is at most ``alpha`` with
-        probability at most ``alpha``, whatever the data and the sample size [1]_ [2]_.
+        Small p-values mark outliers.  They are conformal: the rank of the row's score
+        among the scores of the held-out rows.  If a row is exchangeable with the
+        held-out rows, its p-value is at most ``alpha`` with probability at most
+        ``alpha``, whatever the data and the sample size [1]_ [2]_.  So flagging rows
+        with ``p_values(X) <= alpha`` has a false-alarm rate of at most ``alpha``.
 
         Parameters
         ----------
@@ -353,7 +377,10 @@ channels)
         return (1 + n_higher) / (1 + len(held_out))
 
     def _rows(self, X, reset=False):
-        """Return X checked and in memory, as a NumPy array to search neighbours in.
+        """Check X and return all its rows as one NumPy array, of shape (n_rows, ...).
+
+        Rows that are read by batches are loaded as a whole, because neighbours are
+        searched in all of them.
 
         Parameters
         ----------
@@ -361,7 +388,7 @@ channels)
             As the user gave it.
         reset : bool
             True in ``fit``: at least 4 rows are needed, and ``n_features_in_`` is set.
-            False compares X with what was fitted.
+            False elsewhere: X must have the shape and features of ``fit``.
         """
         X, _ = native(X)
         fewest = _FEWEST_ROWS if reset else 1
@@ -369,7 +396,7 @@ channels)
 
     @property
     def _fitted_row_shape(self):
-        """Shape of one row as the user gave it to ``fit``."""
+        """Shape of one row as the user gave it to ``fit``: one number, or three."""
         return self.estimator_._fitted_row_shape
 
     def __sklearn_is_fitted__(self):
@@ -377,11 +404,12 @@ channels)
 
 
 def default_estimator(rows, steps=_STEPS):
-    """Return a new NoiseInjectedDIM for these rows, where the user passes no estimator.
+    """Return the NoiseInjectedDIM, not fitted, that a detector uses by default.
 
-    The detector clones it for the second, smaller fit too.  That one has as many epochs
-    but fewer steps, because it has fewer rows; it finds as many outliers within one
-    percentage point.
+    The detector clones it twice: for all training rows, and for the second detector,
+    which has fewer rows.  The second one trains for as many epochs and hence for fewer
+    steps, which changes the share of outliers it finds by less than one percentage
+    point.
 
     Parameters
     ----------
@@ -396,39 +424,42 @@ def default_estimator(rows, steps=_STEPS):
 
 
 def _surprise(fitted, rows):
-    """Return how unlike the training rows each row is: minus the score, in nats.
+    """Return how unlike the training rows each row is: minus ``score_samples``.
 
     Parameters
     ----------
     fitted : dict
-        As ``InfoMaxOutlierDetector._fitted`` returns it.
+        The fitted "estimator" and the state "novelty" of the score, as
+        ``InfoMaxOutlierDetector._fitted`` returns them.
     rows : ndarray of shape (n_rows, ...)
+        Checked rows, with axes as in ``fit``.
 
     Returns
     -------
     surprise : ndarray of shape (n_rows,)
-        At least 0.
+        In nats, at least 0; the higher, the more unlike.
     """
     novelty = Novelty.restored(fitted["novelty"])
     return novelty(*_inputs(fitted["estimator"], rows))
 
 
 def _inputs(estimator, rows):
-    """Return the three arrays that ``Novelty`` takes, for these rows.
+    """Return the three arrays by which ``Novelty`` scores rows.
 
     Parameters
     ----------
     estimator : NoiseInjectedDIM or DeepInfoMax
-        Fitted.
+        Fitted; it standardises the rows and computes their features.
     rows : ndarray of shape (n_rows, ...)
+        Checked rows, with axes as in ``fit``.
 
     Returns
     -------
     rows, standardized : ndarray of shape (n_rows, n_columns)
         The rows, flattened; and the same standardised by the training data.
     features : ndarray of shape (n_rows, n_features)
-        What the estimator learned.  They are rounded to single precision, because sums
-        in batches of another size round differently.
+        The layer before the code.  Features are rounded to single precision, because
+        sums in batches of another size round differently.
     """
     rows = rows.astype(np.float64)
     standardized, features = estimator._representation(rows)

@@ -33,9 +33,10 @@ _N_NOISE_DRAWS_BESIDE_CONV = 4  # takes little of a step's time there
 
 
 def full_batch_size(params):
-    """Return the number of rows per training step that ``params`` ask for.
+    """Return the number of rows per training step that the parameters ask for.
 
-    Where there are fewer rows, the caller takes as many as there are.
+    ``params`` is the dict of an estimator's parameters; "auto" is 256.  If there are
+    fewer rows, the caller takes all of them as one batch.
     """
     return BATCH_SIZE if params["batch_size"] == "auto" else int(params["batch_size"])
 
@@ -48,11 +49,12 @@ def training(params, model, n_rows, batch_size, seed):
     params : dict
         Parameters of the estimator.
     model : ModelSpec
-        What to train.
+        The model to train.
     n_rows : int
-        Number of training rows, by which ``max_iter="auto"`` chooses the epochs.
+        Number of training rows, by which ``max_iter="auto"`` chooses how many epochs
+        make 400 steps.
     batch_size : int
-        Rows per step.
+        Number of rows per training step.
     seed : int
         Seed of all random draws of this run.
 
@@ -63,7 +65,7 @@ def training(params, model, n_rows, batch_size, seed):
     Raises
     ------
     ValueError
-        If the learning rate is too high for the weight decay, "input_scaling" is
+        If the learning rate times the weight decay is above 1, "input_scaling" is
         invalid, or torch cannot use the device.
     """
     _check_decay(params)
@@ -84,7 +86,7 @@ def training(params, model, n_rows, batch_size, seed):
 
 
 def noise_injected(params, input_shape, batch_size):
-    """Return the specification of the model of a ``NoiseInjectedDIM``.
+    """Return the configuration of the model of a ``NoiseInjectedDIM``.
 
     Parameters
     ----------
@@ -93,7 +95,8 @@ def noise_injected(params, input_shape, batch_size):
     input_shape : tuple of int
         Shape of one row: (n_features,), or (channels, height, width).
     batch_size : int
-        Rows per step, by which "auto" chooses ``noise_scale`` and ``sliced_weight``.
+        Number of rows per training step, by which "auto" chooses ``noise_scale`` and
+        ``sliced_weight``.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def noise_injected(params, input_shape, batch_size):
 
 
 def deep_infomax(params, input_shape):
-    """Return the specification of the model of a ``DeepInfoMax``.
+    """Return the configuration of the model of a ``DeepInfoMax``.
 
     Parameters
     ----------
@@ -172,19 +175,20 @@ def deep_infomax(params, input_shape):
 
 
 def _noise_scale(params, batch_size, is_image, has_pairs):
-    """Return the scale of the noise: the parameter, or for "auto" a value by its rule.
+    """Return the scale of the noise: the parameter or, for "auto", a computed value.
 
-    "auto" gives the noisy channel the capacity ln(batch_size) nats, or half of it for
-    tables without pairs under normal noise: there every detail of a row tells it from
-    others, and wider noise keeps only those that carry over to held-out rows.  The
-    scale is then limited to 1 for images, and by ``widest_noise`` of the channel.
+    "auto" gives the noisy channel the capacity ``log(batch_size)`` nats.  For tables
+    without pairs under normal noise it is half of that: there every detail of a row
+    tells it from other rows, and wider noise keeps only details that help on held-out
+    rows too.  The scale is then clipped to at most 1 for images, and to at most
+    ``widest_noise`` of the channel.
 
     Parameters
     ----------
     params : dict
         Parameters of a ``NoiseInjectedDIM``.
     batch_size : int
-        Rows per step.
+        Number of rows per training step.
     is_image : bool
         True if rows are images, False if they are rows of a table.
     has_pairs : bool
@@ -193,8 +197,8 @@ def _noise_scale(params, batch_size, is_image, has_pairs):
     Returns
     -------
     noise_scale : float
-        Standard deviation of normal noise or half-width of uniform noise, in the units
-        of the code.
+        Standard deviation of normal noise or half-width of uniform noise, for codes
+        that follow N(0, 1) or U[0, 1].
     """
     if params["noise_scale"] != "auto":
         return float(params["noise_scale"])
@@ -209,7 +213,7 @@ def _noise_scale(params, batch_size, is_image, has_pairs):
 def _agreement_weight(params, is_image, has_pairs):
     """Return the share, from 0 to 1, of the Barber-Agakov bound in the objective.
 
-    It is the parameter or, for "auto", 16 / n_components limited to 0.25 to 0.95 for
+    It is the parameter.  "auto" is ``16 / n_components``, clipped to [0.25, 0.95], for
     images with pairs and ``critic="channel"``, and 0 otherwise.
 
     Parameters
@@ -231,10 +235,10 @@ def _agreement_weight(params, is_image, has_pairs):
 def _sliced_weight(params, is_image, batch_size):
     """Return the weight of the sliced Kullback-Leibler divergence in the objective.
 
-    It is the parameter, or by "auto" 0 for tables.  For images of d components, taken
-    as at least 16 and at most 64, and batches of B rows, "auto" is the larger one of
-    ``32 sqrt(d) min(1, B / 512)^3`` and 48 (or 96 B / 512 if B is below 256).  It grows
-    with B because in a small batch much of the divergence is chance.
+    It is the parameter.  "auto" is 0 for tables.  For images it is ``max(48 * min(1, B
+    / 256), 32 * sqrt(d) * min(1, B / 512)**3)``, where B is the batch size and d is
+    ``n_components`` clipped to [16, 64].  The weight grows with B because in a small
+    batch much of the divergence is chance.
 
     Parameters
     ----------
@@ -243,7 +247,7 @@ def _sliced_weight(params, is_image, batch_size):
     is_image : bool
         True if rows are images, False if they are rows of a table.
     batch_size : int
-        Rows per step, B.
+        Number of rows per training step, B.
     """
     if params["sliced_weight"] != "auto":
         return float(params["sliced_weight"])
@@ -255,19 +259,24 @@ def _sliced_weight(params, is_image, batch_size):
 
 
 def _n_components_for_weights(params):
-    """Return ``n_components`` limited to 16 to 64, for the "auto" weights of images."""
+    """Return the parameter ``n_components``, clipped to [16, 64].
+
+    The "auto" values of ``agreement_weight`` and ``sliced_weight`` are computed from
+    it.  ``params`` is the dict of an estimator's parameters.
+    """
     return min(max(params["n_components"], 16), 64)
 
 
 def _check_agreement(model):
-    """Raise ValueError if ``agreement_weight`` is above 0 where it has no meaning.
+    """Raise ValueError if a model has an ``agreement_weight`` that it cannot use.
 
-    It is the weight of a Barber-Agakov bound on the information, which needs pairs of
-    different rows or views, and ``critic="channel"``.
+    This is the weight of the Barber-Agakov bound, which needs codes of views or of
+    other rows of the class to compare noisy codes with, and ``critic="channel"``.
 
     Parameters
     ----------
     model : ModelSpec
+        The configuration to check.
     """
     if not model.agreement_weight:
         return
@@ -284,9 +293,11 @@ def _check_agreement(model):
 
 
 def _check_decay(params):
-    """Raise ValueError if a training step would turn the sign of the network's weights.
+    """Raise ValueError if learning rate times weight decay is above 1.
 
-    Weight decay multiplies them by ``1 - learning_rate_init * weight_decay``.
+    Weight decay multiplies the weights of the network by ``1 - learning_rate_init *
+    weight_decay`` in each step, which would then be negative.  ``params`` is the dict
+    of an estimator's parameters.
     """
     rate, decay = params["learning_rate_init"], params["weight_decay"]
     if float(rate) * float(decay) <= 1:
@@ -312,12 +323,16 @@ def _scaling(input_scaling, n):
     Returns
     -------
     scaling : tuple of (mean, scale) or None
-        Two arrays of shape (n,).  None says that they are those of the data.
+        Two arrays of shape (n,), by which inputs are shifted and divided; a scale of 0
+        marks a column to ignore.  None means that mean and scale are computed from the
+        data.
 
     Raises
     ------
     ValueError
-        If the parameter has another form, or holds numbers that cannot scale.
+        If the parameter is not "auto" or a pair of numbers or arrays of n numbers, if
+        one of the numbers is NaN or infinite, or if a scale is below 0 or so close to 0
+        that its inverse is infinite.
     """
     if isinstance(input_scaling, str):
         return None
@@ -342,12 +357,12 @@ def _scaling(input_scaling, n):
 
 
 def _pairs(params, input_shape):
-    """Return how the two rows of a pair are made, as the parameters ask.
+    """Return the configuration of training pairs: how views of rows are made.
 
     Parameters
     ----------
     params : dict
-        Parameters of an estimator; "views" and "supervised" are used.
+        Parameters of an estimator, of which "views" and "supervised" are used.
     input_shape : tuple of int
         Shape of one row: (n_features,), or (channels, height, width).
 
@@ -358,7 +373,8 @@ def _pairs(params, input_shape):
     Raises
     ------
     ValueError
-        If an augmentation is not for such rows, or a value of ``Views`` is invalid.
+        If an augmentation is unknown or not for rows of this shape, or a parameter of
+        ``Views`` is invalid.
     """
     views = params["views"]
     if not isinstance(views, Views):
@@ -385,9 +401,10 @@ def _pairs(params, input_shape):
 
 
 def _default_augmentations(input_shape):
-    """Return the names of the augmentations that "auto" stands for.
+    """Return a list of the names of the augmentations that "auto" stands for.
 
-    ``input_shape`` is (n_features,) or (channels, height, width).
+    ``input_shape`` is the shape of one row: (n_features,) for a table, which gives
+    "neighbors", or (channels, height, width), where the number of channels decides.
     """
     if len(input_shape) == 1:
         return ["neighbors"]
@@ -397,14 +414,14 @@ def _default_augmentations(input_shape):
 
 
 def _check_augmentation(step, strength, is_image):
-    """Raise ValueError if an augmentation is not for such data, or is too strong.
+    """Raise ValueError if an augmentation does not suit the data, or is too strong.
 
     Parameters
     ----------
-    step : str
-        Name of the augmentation.
+    step : object
+        Accepted if it is the name of an augmentation for such rows.
     strength : "auto" or float
-        That of ``Views``.
+        The parameter ``strength`` of ``Views``.
     is_image : bool
         True if rows are images, False if they are rows of a table.
     """
@@ -423,7 +440,7 @@ def _check_augmentation(step, strength, is_image):
 
 
 def _network(params, input_shape):
-    """Return the encoder and output layer that the parameters ask for.
+    """Return the configuration of the network: its encoder, sizes and output layer.
 
     Parameters
     ----------
@@ -435,13 +452,14 @@ def _network(params, input_shape):
     Returns
     -------
     network : NetworkSpec
-        Its fields that say how codes are normalised are at their defaults.
+        The fields ``normalizes``, ``shrinkage`` and ``shrinks_norms``, which say how
+        codes are normalised, have their defaults.
 
     Raises
     ------
     ValueError
-        If the encoder does not fit the rows or the output layer, or layer sizes are
-        invalid.
+        If the encoder does not suit the rows or the output layer, or
+        "hidden_layer_sizes" is invalid.
     """
     is_image, encoder = len(input_shape) > 1, params["encoder"]
     if isinstance(encoder, str) and encoder == "auto":
@@ -473,9 +491,14 @@ def _sizes(asked, encoder):
     Parameters
     ----------
     asked : "auto", int or array-like of int
-        The "hidden_layer_sizes" parameter; ValueError if it is anything else.
-    encoder : str
+        The "hidden_layer_sizes" parameter.
+    encoder : {"mlp", "conv"}
         Name of the encoder, by which "auto" chooses.
+
+    Raises
+    ------
+    ValueError
+        If ``asked`` is not "auto" and holds anything but integers above 0.
     """
     if isinstance(asked, str):
         return _core.encoders.SIZES.get(encoder, ())
@@ -489,19 +512,23 @@ def _sizes(asked, encoder):
 
 
 def with_encoder(model, encoder):
-    """Return a model whose encoder is replaced, if the new one is a user's module.
+    """Return a model configuration that trains a fitted encoder further.
 
-    So training goes on with the fitted module and not with the one in the parameters.
+    Training then goes on with the user's module as it was fitted, and not with the
+    untrained one in the parameters.
 
     Parameters
     ----------
     model : ModelSpec
+        The model that the parameters ask for.
     encoder : str or nn.Module
-        Encoder of the fitted model.  A name leaves the model as it is.
+        Encoder of the fitted model.  A str, the name of a built-in encoder, leaves
+        ``model`` as it is.
 
     Returns
     -------
     model : ModelSpec
+        A copy of ``model`` with this module as its encoder, or ``model`` itself.
     """
     if isinstance(encoder, str):
         return model
@@ -524,20 +551,22 @@ _DERIVED = {"shrinks_norms", "n_noise_draws", "shrinkage", "normalizes"}
 
 
 def differences(asked, fitted, names=()):
-    """Return the names of parameters in which two models differ, for an error message.
+    """Return the names of the parameters that make two models different.
+
+    ``partial_fit`` raises an error with these names if a parameter was changed.
 
     Parameters
     ----------
     asked, fitted : ModelSpec
         The model that the parameters ask for now, and the fitted one.
     names : dict of str to str
-        For fields that the estimator's parameters name otherwise: field to parameter,
-        in addition to the names that hold for all estimators.
+        Maps fields of ``ModelSpec`` to the parameter that sets them, where this
+        estimator has another name for it than others.
 
     Returns
     -------
     names : list of str
-        Sorted; empty if the models are the same.
+        Names of parameters, sorted; empty if the models are the same.
     """
     names = _PARAMETERS | dict(names)
     different = _differing(asked, fitted) - {"network", "pairs"}
@@ -549,7 +578,8 @@ def differences(asked, fitted, names=()):
 def _differing(one, other):
     """Return the set of names of the fields in which two dataclass instances differ.
 
-    ``one`` and ``other`` are of one class.  Floats that differ by rounding are equal.
+    ``one`` and ``other`` are of one class.  Floats that differ only by rounding count
+    as equal.
     """
     pairs = (
         (f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one)

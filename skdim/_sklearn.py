@@ -55,9 +55,15 @@ fit_context = _fit_context(prefer_skip_nested_validation=True)
 
 
 class StrOptions(_param_validation.StrOptions):
-    """Constraint of a parameter to one of some strings.
+    """Constraint of an estimator's parameter to one of some strings.
 
-    Error messages list the strings sorted, so that they are equal in every process.
+    Error messages list the strings in sorted order, so that messages are the same in
+    every process.
+
+    Parameters
+    ----------
+    options : set of str
+        The strings that are allowed.
     """
 
     def __str__(self):
@@ -68,8 +74,8 @@ class StrOptions(_param_validation.StrOptions):
 class NameIn(StrOptions):
     """Constraint of a parameter to the keys of a dict in ``_core`` or to other words.
 
-    The dict is looked up only when a parameter is checked, because that imports torch
-    and because keys may be added to the dict at any time.
+    The dict is looked up only when a parameter is checked: looking it up imports torch,
+    and keys may be added to the dict at any time.
 
     Parameters
     ----------
@@ -82,7 +88,7 @@ class NameIn(StrOptions):
     """
 
     def __init__(self, module, registry, *words):
-        # Not that of Options, which would look the dict up and import torch.
+        # Options.__init__ is skipped: it would look the dict up and import torch.
         super(_param_validation.Options, self).__init__()
         self.type, self.deprecated = str, set()
         self._module, self._registry, self._words = module, registry, set(words)
@@ -94,15 +100,16 @@ class NameIn(StrOptions):
 
 
 def weight():
-    """Return the constraint of a parameter to finite numbers of at least 0."""
+    """Return the constraint of an estimator's parameter to finite numbers from 0 on."""
     return Interval(Real, 0, _LARGEST, closed="both")
 
 
 def namespace(X):
-    """Return the array API namespace of X and its short name, such as "torch".
+    """Return the array API namespace of the user's X, and its short name.
 
-    It tells in which library results are to be returned.  Both are None if
-    scikit-learn's ``array_api_dispatch`` is off, or if X is read by batches.
+    They tell in which array library results are to be returned, for instance the module
+    ``torch`` and "torch".  Both are None if scikit-learn's ``array_api_dispatch`` is
+    off, or if X is an object that is read by batches.
     """
     if not get_config()["array_api_dispatch"] or is_lazy(X):
         return None, None
@@ -123,14 +130,14 @@ class CallbackWatcher(Watcher):
     Parameters
     ----------
     estimator : estimator with ``CallbackSupportMixin``
-        The one that is fitted.
+        The estimator whose ``fit`` is running.
     X, y : array-like
         As the user gave them to ``fit``; callbacks may ask for them.
     n_epochs : int
         Largest number of epochs.
     attributes : callable
         ``attributes(result)`` returns the fitted attributes, a dict by name, for a
-        result of training.  Callbacks that need a fitted estimator get it from these.
+        result of training.  From them callbacks can make a fitted estimator.
     """
 
     def __init__(self, estimator, X, y, n_epochs, attributes):
@@ -146,7 +153,7 @@ class CallbackWatcher(Watcher):
         self._epoch.call_on_fit_task_begin(**self._told)
 
     def epoch_ends(self, result, snapshot):
-        """Tell callbacks that an epoch has ended, and return True if one asks to stop.
+        """Tell callbacks that an epoch has ended, and return whether training stops.
 
         Parameters
         ----------
@@ -154,6 +161,11 @@ class CallbackWatcher(Watcher):
             Not used.
         snapshot : callable
             ``snapshot()`` returns the result that training would have if it ended here.
+
+        Returns
+        -------
+        stops : bool
+            True if a callback asks to stop training, else False.
         """
         return self._epoch.call_on_fit_task_end(
             **self._told,
@@ -161,12 +173,16 @@ class CallbackWatcher(Watcher):
         )
 
     def close(self):
-        """Tell callbacks that the fit has ended."""
+        """Tell callbacks that the fit has ended; not called after an error."""
         self._fit.call_on_fit_task_end(**self._told)
 
 
 class Stamped:
-    """Mixin that saves skdim's version with an estimator and compares it on loading."""
+    """Mixin that saves skdim's version with an estimator, and checks it on loading.
+
+    Loading an estimator that another version saved warns, because the results of the
+    two versions may differ.
+    """
 
     def __getstate__(self):
         return super().__getstate__() | {"_skdim_version": __version__}

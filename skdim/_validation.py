@@ -31,7 +31,7 @@ _OF_TIME = ("date", "time", "period", "duration")
 
 
 def is_count(value):
-    """Return whether a value is an integer above 0; booleans are not."""
+    """Return True if a value is an integer above 0, else False; True is no integer."""
     integral = isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
     return integral and value > 0
 
@@ -39,9 +39,10 @@ def is_count(value):
 def native(X):
     """Return X as an array that training can read, and the name of its namespace.
 
-    Without scikit-learn's array API dispatch, tensors and lists become NumPy arrays.
-    With it, torch tensors stay on their device and arrays of other namespaces become
-    NumPy arrays.  Anything else, such as a data frame, is returned as it is.
+    If scikit-learn's ``array_api_dispatch`` is off, tensors and lists become NumPy
+    arrays.  If it is on, torch tensors stay on their device, and arrays of other array
+    libraries become NumPy arrays.  Any other object, such as a data frame, is returned
+    as it is.
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ def native(X):
     X : ndarray, Tensor or the object itself
         Tensors in half precision become float32, because NumPy has no bfloat16.
     name : str or None
-        Name of the array namespace, such as "torch"; None without dispatch.
+        Name of the array API namespace of X, such as "torch"; None if dispatch is off
+        or X is read by batches.
     """
     xp, name = namespace(X)
     if _is_tensor(X):
@@ -69,20 +71,22 @@ def native(X):
 
 
 def returned(outputs, X):
-    """Return results as the kind of array that the user passed, for ``transform`` etc.
+    """Convert results to the kind of array that the user passed.
+
+    ``transform`` and ``score_samples`` return their results through this function.
 
     Parameters
     ----------
-    outputs : ndarray or Tensor
+    outputs : ndarray or Tensor of shape (n_rows, ...)
         Results for the rows of X.
     X : array-like
         As the user gave it.
 
     Returns
     -------
-    outputs : array
-        In the array namespace and on the device of X if scikit-learn's array API
-        dispatch is on, and otherwise a NumPy array.
+    outputs : array of shape (n_rows, ...)
+        An array of the library and on the device of X if scikit-learn's
+        ``array_api_dispatch`` is on, otherwise a NumPy array.
     """
     xp, name = namespace(X)
     if name == "torch":
@@ -102,7 +106,8 @@ def check_rows(estimator, X, *, reset, min_samples=1):
     Parameters
     ----------
     estimator : estimator
-        Error messages name it.  ``reset`` says how its attributes are used.
+        Transformer or detector that the rows are for.  It is named in error messages,
+        and its attributes are set or compared, as ``reset`` says.
     X : array-like
         A table, a 4-D array of images, or an object that is read by batches.
     reset : bool
@@ -114,16 +119,17 @@ def check_rows(estimator, X, *, reset, min_samples=1):
     Returns
     -------
     rows : ndarray, Tensor or LazyRows
-        As X, with axes in the same order, of shape (n_rows, n_features) or (n_rows,
-        *image_shape).  Rows of ``LazyRows`` are checked when they are read.
+        X, converted where necessary, of shape (n_rows, n_features) or (n_rows,
+        *image_shape); the order of axes is that of X.  ``LazyRows``, for an X that is
+        read by batches, checks rows when they are read.
     image_shape : tuple of three int or None
         Shape of one image; None for a table.
 
     Raises
     ------
     ValueError or TypeError
-        If X is not a table or array of images with finite numbers, has too few rows,
-        or has not the fitted shape.
+        If X is not a table or array of images, holds anything but finite numbers, has
+        too few rows, or does not have the fitted shape.
     """
     name = type(estimator).__name__
     _check_no_dates(X, name)
@@ -164,7 +170,10 @@ def _check_length(n_rows, min_samples, name):
 
 
 def _kept_types(X):
-    """Return the data types that X may keep; others are converted to the first one."""
+    """Return a list of the data types that X may keep, for ``validate_data``.
+
+    X is converted to the first one if its own type is not in the list.
+    """
     if not _is_tensor(X):
         return _KEPT
     torch = sys.modules["torch"]
@@ -173,7 +182,9 @@ def _kept_types(X):
 
 
 def _check_by_hand(estimator, X, reset, min_samples):
-    """Do what ``check_rows`` does where scikit-learn's ``validate_data`` cannot.
+    """Do what ``check_rows`` does, for images and for rows that are read by batches.
+
+    scikit-learn's ``validate_data`` accepts neither.
 
     Parameters
     ----------
@@ -223,10 +234,12 @@ def _check_n_features(estimator, n_features, reset):
     Parameters
     ----------
     estimator : estimator
+        Its attribute ``n_features_in_`` is set or compared.
     n_features : int
         Number of features of X.
     reset : bool
-        True sets the attribute and removes old feature names, False compares with it.
+        True, in ``fit``, sets the attribute and removes the feature names of an earlier
+        fit.  False raises if the attribute differs from ``n_features``.
     """
     name = type(estimator).__name__
     if n_features == 0:
@@ -251,13 +264,15 @@ def _converted(convert, X, name):
     convert : callable
         Converts X to an array of numbers, and takes no arguments.
     X : array-like
+        What is converted, to find out if text is the cause of an error.
     name : str
         Name of the estimator, for the message.
 
     Raises
     ------
     ValueError or TypeError
-        That of ``convert``; its message says what to do if X holds no numbers.
+        What ``convert()`` raises.  If X holds text or objects that are no numbers, the
+        message says how to encode them.
     """
     try:
         return convert()
@@ -273,7 +288,10 @@ def _converted(convert, X, name):
 
 
 def _is_convertible(X):
-    """Return whether all cells of X are numbers or can be converted to floats."""
+    """Return True if all cells of X are numbers or convertible to floats, else False.
+
+    ``X`` is an array-like of any shape.
+    """
     values = np.asarray(X)
     if values.ndim == 0 or values.dtype.kind not in "OUS":
         return True
@@ -285,12 +303,14 @@ def _is_convertible(X):
 
 
 def _check_no_dates(X, name):
-    """Raise ValueError if X holds dates, which NumPy would make counts of clock ticks.
+    """Raise ValueError if X holds dates or times.
+
+    NumPy would silently convert them to counts of clock ticks.
 
     Parameters
     ----------
     X : array-like
-        Each column of a data frame is looked at.
+        Of a data frame, every column is checked.
     name : str
         Name of the estimator, for the message.
     """
@@ -305,11 +325,13 @@ def _check_no_dates(X, name):
 
 
 def _check_all_finite(rows, name):
-    """Raise ValueError if rows in memory hold NaN or infinity.
+    """Raise ValueError if an array or tensor of rows holds NaN or infinity.
+
+    Arrays are checked in chunks, so that little memory is needed.
 
     Parameters
     ----------
-    rows : ndarray or Tensor
+    rows : ndarray or Tensor of shape (n_rows, ...)
     name : str
         Name of the estimator, for the message.
     """
@@ -323,16 +345,18 @@ def _check_all_finite(rows, name):
 
 
 def _check_image_shape(estimator, shape, reset):
-    """Raise ValueError if the images of X have not the expected shape.
+    """Raise ValueError if the images of X do not have the expected shape.
 
     Parameters
     ----------
     estimator : estimator
+        Knows the expected shape, and is named in the message.
     shape : tuple of three int
         Shape of one image of X.
     reset : bool
-        True expects the shape in the "image_shape" parameter, and any shape if that is
-        None.  False expects the shape of the rows that the estimator was fitted on.
+        True, in ``fit``, expects the shape in the estimator's "image_shape" parameter;
+        None there allows any shape.  False expects the shape of the rows that the
+        estimator was fitted on.
     """
     asked = getattr(estimator, "image_shape", None)  # a detector has none
     if reset and asked is None:
@@ -353,12 +377,12 @@ def _check_image_shape(estimator, shape, reset):
 
 
 def resolve_row_shape(asked, shape, n_features):
-    """Return the shape of one row: of an image in the user's axis order, or of a table.
+    """Return the shape of one row of X, which tells tables from images.
 
     Parameters
     ----------
     asked : tuple of int or None
-        The "image_shape" parameter; None if rows of a table are no images.
+        The "image_shape" parameter of the estimator; None if flat rows are no images.
     shape : tuple of int or None
         Shape of one image of X; None if X is a table.
     n_features : int
@@ -367,7 +391,8 @@ def resolve_row_shape(asked, shape, n_features):
     Returns
     -------
     row_shape : tuple of int
-        ``(n_features,)`` for a table, three numbers for images.
+        ``(n_features,)`` for a table.  For images three numbers, channels first or
+        last as the user has them.
 
     Raises
     ------
@@ -388,12 +413,18 @@ def resolve_row_shape(asked, shape, n_features):
 
 
 def _asked_image_shape(asked):
-    """Return the "image_shape" parameter as three numbers, or raise ValueError.
+    """Return the "image_shape" parameter as a tuple of three int.
 
     Parameters
     ----------
     asked : tuple of int
-        Two or three integers above 0.  Two are height and width, of one channel.
+        The parameter: two or three integers above 0.  Two are the height and width of
+        images with one channel; 1 is then appended.
+
+    Raises
+    ------
+    ValueError
+        If ``asked`` is anything else.
     """
     shape = tuple(asked) if np.ndim(asked) == 1 else ()
     if len(shape) not in (2, 3) or not all(map(is_count, shape)):
@@ -406,12 +437,14 @@ def _asked_image_shape(asked):
 
 
 def check_labels(estimator, y, rows):
-    """Return the classes of the rows as integers, for pairs of rows of one class.
+    """Check the user's y and return the classes of rows as integers.
+
+    They are used to make training pairs of two rows of one class.
 
     Parameters
     ----------
     estimator : estimator
-        Its name goes into error messages.
+        Named in error messages.
     y : array-like of shape (n_rows,)
         Classes, numbers or text.  The number -1 marks a row whose class is not known.
     rows : array-like of shape (n_rows, ...)
@@ -420,13 +453,13 @@ def check_labels(estimator, y, rows):
     Returns
     -------
     labels : ndarray of int of shape (n_rows,)
-        From 0 in the order in which classes first appear; -1 stays -1.
+        Classes numbered from 0 in the order of their first appearance; -1 stays -1.
 
     Raises
     ------
     ValueError
-        If y is None, has another length, holds no classes, or marks rows by the text
-        "-1".
+        If y is None, does not have one entry for each row, holds continuous numbers
+        instead of classes, or marks rows by the text "-1".
     """
     if y is None:
         raise ValueError(

@@ -13,32 +13,32 @@ class Views(BaseEstimator):
     """How training changes rows at random into views that should have equal codes.
 
     A view is a changed copy of a row.  Training compares two views of each row, or a
-    view and the row itself, so that codes forget what differs between them.  Pass this
-    object as ``views`` to an estimator.  The estimator also takes a name, a callable or
-    a list of these, which stands for ``Views`` of it with all other parameters at their
-    defaults.
+    view and the row itself, so that codes forget what differs between them.  Pass a
+    ``Views`` object as the parameter ``views`` of an estimator.  There a name, a
+    callable, a list of these or None, say ``v``, means ``Views(v)``.
 
     Parameters
     ----------
     augmentations : "auto", None, str, callable or list of these, default="auto"
-        What changes a row into a view, applied in this order.
+        What changes a row into a view; the items of a list are applied in their order.
 
         - Tables: "jitter" adds normal noise; "marginal" replaces cells by others of
           their column; "neighbors" replaces cells by those of a near row.
         - Images: "crop", "shift", "affine", "flip", "color", "blur" and "erase".
         - A callable is called as ``augmentation(inputs, generator)`` with a batch of
           scaled inputs, a tensor of shape (n_rows, n_features) or (n_rows, channels,
-          height, width), and a ``torch.Generator``.  It returns a tensor of the same
-          shape.
+          height, width), and a ``torch.Generator`` for its random draws.  It returns
+          the views, a tensor of the same shape with finite numbers.
 
         "auto" is "neighbors" for tables, "affine" for images of one channel, "crop",
         "flip" and "color" for three or four channels, and "crop" for others.  None
         changes nothing.
     strength : "auto" or float, default="auto"
         Strength of every named augmentation, 0 or above; 0 changes nothing.  "auto"
-        takes the default of each, given in brackets.
+        takes the default of each augmentation, given in brackets.
 
-        - "jitter" (0.3): standard deviation of the noise, in those of the columns.
+        - "jitter" (0.3): standard deviation of the noise, as a multiple of the standard
+          deviation of the column.
         - "marginal" (0.4), "neighbors" (0.5): probability that a cell is replaced.
         - "flip" (0.5): probability that an image is mirrored.
         - "crop" (0.75): largest share of the area that is cut away.
@@ -50,18 +50,19 @@ class Views(BaseEstimator):
         - "color" (0.4): largest relative change of contrast and of saturation, and
           largest change of brightness in standard deviations.
 
-        It is at most 1, except for "jitter", "affine" and "color".
+        The strength is at most 1, except for "jitter", "affine" and "color".
     sides : {"both", "one"}, default="both"
-        "both" changes both rows of a pair: the one whose code is computed, and to which
-        ``NoiseInjectedDIM`` adds noise, and the one that it is compared with.  "one"
-        leaves the first as it is.  "one" gives a closer match to the distribution on
-        data without augmentation, "both" gives features that serve classifiers better.
+        "both" compares two views of a row, "one" compares the unchanged row with a view
+        of it.  With "one", ``NoiseInjectedDIM`` adds the noise to the code of the
+        unchanged row, and ``DeepInfoMax`` compares this code with features of the view.
+        "one" gives a closer match to the distribution on rows that are not augmented,
+        "both" gives features that serve classifiers better.
     n_views : int, default=1
-        Number of views that each code is compared with.
+        Number of views that the code of each row is compared with.
     n_neighbors : int, default=5
-        Number of nearest rows from which "neighbors" takes cells.  In a table with
-        ``supervised``, it is also the number of nearest rows of the same class from
-        which the partner of a row is drawn.
+        Number of nearest rows from which "neighbors" takes cells.  In a table, if the
+        estimator has ``supervised=True``, it is also the number of nearest rows of the
+        same class from which the other row of a pair is drawn.
 
     See Also
     --------

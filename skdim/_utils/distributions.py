@@ -12,11 +12,11 @@ __all__ = ["DISTRIBUTIONS", "Distribution"]
 
 
 class Distribution:
-    """A continuous distribution of one component, with its maps to and from N(0, 1).
+    """A continuous distribution on the real line, with its maps to and from N(0, 1).
 
-    Estimators learn codes that follow N(0, 1) and map them to the distribution that the
-    user asked for.  The maps are the probability integral transform, applied to each
-    number on its own.
+    Estimators learn codes whose components follow N(0, 1), and map them to the
+    distribution that the user asked for.  The maps are the probability integral
+    transform and its inverse, applied to each number on its own.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ class Distribution:
         its parameters frozen, such as ``scipy.stats.expon(scale=2)``, or one of its
         newer random variables, such as ``scipy.stats.Normal(mu=1)``.
     name : str, default=None
-        Given only to build the entries of ``DISTRIBUTIONS``, whose key it is.
+        Key of the distribution in ``DISTRIBUTIONS``.  Only the code that builds
+        ``DISTRIBUTIONS`` passes it.
 
     Attributes
     ----------
@@ -38,7 +39,7 @@ class Distribution:
     Raises
     ------
     ValueError
-        If ``distribution`` is of no such kind, or its parameters are invalid.
+        If ``distribution`` is none of these, or its parameters are invalid.
     """
 
     def __init__(self, distribution: Any, name: str | None = None) -> None:
@@ -60,9 +61,10 @@ class Distribution:
     def check_copies(self) -> None:
         """Raise ValueError if copying the distribution changes it.
 
-        ``sklearn.base.clone`` and pickle copy the parameters of an estimator.  In some
-        versions of scipy a copy of ``scipy.stats.Normal`` is a standard normal,
-        whatever its parameters were.
+        It guards estimators that have the distribution as a parameter, because
+        ``sklearn.base.clone`` and pickle copy parameters.  In some versions of scipy a
+        copy of ``scipy.stats.Normal`` is a standard normal, whatever its parameters
+        were.
         """
         try:
             is_kept = type(copy.deepcopy(self.distribution)) is type(self.distribution)
@@ -77,10 +79,11 @@ class Distribution:
             )
 
     def _is_continuous(self) -> bool:
-        """Return whether this is one distribution with continuous quantiles.
+        """Return True if this is one valid continuous distribution, else False.
 
-        True if its distribution function inverts its quantile function at nine points.
-        Invalid parameters give NaN there, and arrays of parameters another shape.
+        It is True if the distribution function inverts the quantile function at nine
+        points.  Invalid parameters give NaN there, and arrays of parameters, which
+        stand for several distributions, give results of another shape.
         """
         probabilities = np.linspace(0.1, 0.9, 9)[:, None]
         try:
@@ -96,14 +99,14 @@ class Distribution:
 
         Parameters
         ----------
-        z : ndarray
-            Standard normal values.
+        z : ndarray of any shape
+            Values that follow N(0, 1), such as normalised codes.
 
         Returns
         -------
         x : ndarray of the same shape
-            ``F^-1(Phi(z))`` with F the distribution function, in double precision.  For
-            the normal distribution z itself.
+            ``F^-1(Phi(z))`` in double precision, where F is the distribution function
+            of this distribution and Phi that of N(0, 1).  For "normal", z itself.
         """
         if self.name == "normal":
             return z
@@ -118,14 +121,16 @@ class Distribution:
 
         Parameters
         ----------
-        x : ndarray
-            Values; those outside the support are moved to its nearest end.
+        x : ndarray of any shape
+            Values that follow this distribution.  A value outside its support counts as
+            the nearest end of the support.
 
         Returns
         -------
         z : ndarray of the same shape
-            ``Phi^-1(F(x))`` with F the distribution function, between about -8.2 and
-            8.2.  For the normal distribution x itself.
+            ``Phi^-1(F(x))``, clipped to about [-8.2, 8.2], where F is the distribution
+            function of this distribution and Phi that of N(0, 1).  For "normal", x
+            itself.
         """
         if self.name == "normal":
             return x
@@ -151,7 +156,7 @@ class Distribution:
 
 
 def _not_a_distribution(distribution: Any) -> ValueError:
-    """Return the error to raise for an object that is no valid distribution."""
+    """Return the ValueError to raise for an object that is no valid distribution."""
     return ValueError(
         f"The 'output_distribution' parameter must be one of {sorted(DISTRIBUTIONS)} "
         f"or a continuous distribution of scipy.stats with valid parameters, such as "
@@ -160,17 +165,22 @@ def _not_a_distribution(distribution: Any) -> ValueError:
 
 
 def _is_newer(distribution: Any) -> bool:
-    """Return whether the object is a random variable in the style of scipy 1.15."""
+    """Return True if the object is a random variable such as ``scipy.stats.Normal()``.
+
+    These were new in scipy 1.15.  False for older distributions, which scipy calls
+    frozen, and for classes.
+    """
     if isinstance(distribution, type):
         return False
     return hasattr(distribution, "icdf") and hasattr(distribution, "sample")
 
 
 def _is_frozen_continuous(distribution: Any) -> bool:
-    """Return whether the object is a continuous ``scipy.stats`` distribution, frozen.
+    """Return True if the object is a frozen continuous ``scipy.stats`` distribution.
 
-    Frozen means that all its shape parameters are set.  A distribution that has none,
-    such as ``scipy.stats.norm``, counts as frozen.
+    Frozen means that all shape parameters are set, as in ``scipy.stats.gamma(2)``.  A
+    distribution without shape parameters, such as ``scipy.stats.norm``, counts as
+    frozen.  False for any other object.
     """
     if isinstance(distribution, stats.rv_continuous):
         return distribution.numargs == 0  # it has no shape parameters to freeze

@@ -12,9 +12,9 @@ _MOST_CHANNELS = 4
 
 
 def is_channels_first(image_shape: tuple[int, int, int]) -> bool:
-    """Return True if the first axis of an image holds its channels, False if the last.
+    """Return True if channels are the first axis of an image, False if the last.
 
-    Channels are first only if the first axis has at most 4 entries and the last more.
+    They are first only if the first axis has at most 4 entries and the last has more.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def is_channels_first(image_shape: tuple[int, int, int]) -> bool:
 
 
 def input_shape(row_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape in which an encoder gets one row: images with channels first.
+    """Return the shape that one row has when it is passed to an encoder.
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ def input_shape(row_shape: tuple[int, ...]) -> tuple[int, ...]:
     Returns
     -------
     shape : tuple of int
-        ``(n_features,)`` or ``(channels, height, width)``.
+        ``(n_features,)`` for a row of a table, ``(channels, height, width)`` for an
+        image.
     """
     if len(row_shape) == 1 or is_channels_first(row_shape):
         return row_shape
@@ -45,10 +46,11 @@ def input_shape(row_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class ChannelsFirst:
-    """Array-like view of images that returns them with channels first.
+    """Array-like object that returns the user's images with channels first.
 
-    Indexing by a slice or an array of integers returns an array or tensor of shape
-    (n_indexed, channels, height, width).  Only the indexed images are copied.
+    Encoders read images in this form.  Indexing by a slice or an array of integers
+    returns an array or tensor of shape (n_indexed, channels, height, width).  Only the
+    indexed images are copied.
 
     Parameters
     ----------

@@ -20,9 +20,10 @@ _FORK_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of the kernel
 
 
 def _began_by_fork() -> bool:
-    """Return whether this process was forked from one that had imported torch.
+    """Return True if this process was forked from one that had imported torch.
 
-    Children of multiprocessing know how they began; of others Linux knows.
+    For children of multiprocessing this is known from their start method, for other
+    processes only on Linux.  False if it is not known.
     """
     if "torch" not in sys.modules:
         return False
@@ -33,7 +34,10 @@ def _began_by_fork() -> bool:
 
 
 def _is_fork_without_exec() -> bool:
-    """Return whether Linux marks this process as a fork; False on other systems."""
+    """Return True if Linux marks this process as forked and running the same program.
+
+    False otherwise, and on other systems.
+    """
     try:
         with open("/proc/self/stat") as file:
             flags = int(file.read().rpartition(")")[2].split()[6])
@@ -46,23 +50,26 @@ _BEGAN_BY_FORK = _began_by_fork()
 
 
 def is_forked() -> bool:
-    """Return whether this process may lack the threads that torch relies on.
+    """Return True if this process may lack the threads that torch relies on.
 
-    A forked child inherits torch's thread pool without its threads, so parallel code
-    in it would wait for ever.  This is True if the process was forked after skdim was
-    imported, or was forked from a process that had imported torch.
+    A forked child inherits torch's thread pool without the threads in it, so parallel
+    code would wait for ever; the caller then lets torch use one thread.  It is True if
+    the process was forked after skdim was imported, or was forked from a process that
+    had imported torch, and False otherwise.
     """
     return _BEGAN_BY_FORK or os.getpid() != _IMPORTING_PROCESS
 
 
 @contextmanager
 def uninterrupted() -> Iterator[list[int]]:
-    """Hold back Ctrl-C until the block has ended.
+    """Context manager that holds back Ctrl-C until its block has ended.
 
-    If Ctrl-C was pressed during the block, the signal is raised once when the block
-    ends, even if it ends with an exception.  The handler that was installed before
-    then acts on it; Python's own raises KeyboardInterrupt.  Nothing is held back where
-    Ctrl-C is ignored, and outside the main thread, which alone receives signals.
+    It protects code that must not stop halfway, such as setting the attributes of an
+    estimator.  If Ctrl-C was pressed during the block, the signal is raised once when
+    the block ends, even if it ends with an exception.  The signal handler that was
+    installed before then acts on it; Python's default handler raises KeyboardInterrupt.
+    Nothing is held back if Ctrl-C is ignored, or in threads other than the main one,
+    because only the main thread receives signals.
 
     Yields
     ------

@@ -9,14 +9,15 @@ __all__ = ["Watcher", "Watchers", "progress"]
 
 
 class Result(Protocol):
-    """The part of a training result that watchers read.
+    """What watchers read of the result of training: its curves so far.
 
     Attributes
     ----------
     information_curve : list of float
-        Mutual information in nats, one estimate for each epoch so far.
+        Estimated mutual information of each epoch so far, in nats.
     validation_curve : list of float
-        The same on held-out rows; empty if no rows are held out.
+        Estimated mutual information on held-out rows after each epoch so far, in nats;
+        empty if no rows are held out.
     """
 
     information_curve: list[float]
@@ -26,7 +27,8 @@ class Result(Protocol):
 class Watcher:
     """Base of objects that training calls before and after every epoch.
 
-    The methods of this class do nothing.
+    Subclasses show the progress of training, or stop it.  The methods of this class do
+    nothing.
     """
 
     def epoch_begins(self) -> None:
@@ -54,15 +56,15 @@ class Watcher:
 
 
 class Watchers(Watcher):
-    """A watcher that calls several others: after every epoch, each is called.
+    """A watcher that calls several other watchers before and after every epoch.
 
-    Training stops if the ``epoch_ends`` of at least one of them returns True.
+    Training stops if ``epoch_ends`` of at least one of these watchers returns True.
     ``close`` does nothing here: each watcher is closed by the code that made it.
 
     Parameters
     ----------
     *watchers : Watcher
-        In the order in which they are called.
+        The watchers to call, in this order.
     """
 
     def __init__(self, *watchers: Watcher) -> None:
@@ -79,7 +81,7 @@ class Watchers(Watcher):
 
 
 class Lines(Watcher):
-    """Print the number of the epoch and its information after every epoch.
+    """Watcher that prints a line with the estimated information after every epoch.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ class Lines(Watcher):
 
 
 class TqdmBar(Watcher):
-    """Show a progress bar of the package tqdm, on standard error.
+    """Watcher that shows a progress bar of the package tqdm, on standard error.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ class TqdmBar(Watcher):
 
 
 class RichBar(Watcher):
-    """Show a progress bar of the package rich, on standard output.
+    """Watcher that shows a progress bar of the package rich, on standard output.
 
     Parameters
     ----------
@@ -150,15 +152,15 @@ def progress(verbose: int, n_epochs: int) -> Watcher:
     Parameters
     ----------
     verbose : int or bool
-        0 shows nothing, 1 a progress bar, and 2 or more a line for every epoch.  Lines
-        are shown instead of a bar if neither tqdm nor rich works.
+        0 shows nothing, 1 a progress bar, and 2 or more a printed line for every epoch.
+        Lines are printed instead of a bar if neither tqdm nor rich works.
     n_epochs : int
-        Number of epochs that training takes at most.
+        Largest number of epochs.
 
     Returns
     -------
     watcher : Watcher
-        The caller closes it when training is over.
+        To be passed to training; the caller closes it when training is over.
     """
     if not verbose:
         return Watcher()
@@ -171,9 +173,10 @@ def progress(verbose: int, n_epochs: int) -> Watcher:
 
 
 def _summary(result: Result) -> str:
-    """Return the information of the last epoch as text, to be shown to the user.
+    """Return text with the estimated information of the last epoch, for the user.
 
-    It includes that of held-out rows, if there are any.
+    ``result`` holds the curves so far.  The text includes the information on held-out
+    rows, if there are any.
     """
     text = f"information = {result.information_curve[-1]:.4f} nats"
     if result.validation_curve:

@@ -34,11 +34,10 @@ def batches(n_rows: int, n_features: int, fewest: int = 256) -> list[slice]:
     n_rows : int
         Number of rows to split; each is in exactly one slice.
     n_features : int
-        How many numbers the caller holds in memory for each row.  Slices are made so
-        long that they hold about ``2**20`` numbers, within the next limits.
+        How many numbers the caller holds in memory for each row.  A slice has about
+        ``2**20 / n_features`` rows, clipped to [fewest, 8192].
     fewest : int, default=256
-        A slice is not made smaller than about this many rows, nor larger than 8,192,
-        whatever ``n_features`` is.
+        Smallest number of rows in a slice, up to even splitting and the total number.
 
     Returns
     -------
@@ -51,12 +50,14 @@ def batches(n_rows: int, n_features: int, fewest: int = 256) -> list[slice]:
 
 
 def check_finite(chunk: Any, name: str) -> None:
-    """Raise ValueError if an array holds NaN or infinity.
+    """Raise ValueError if some rows of the user's X hold NaN or infinity.
+
+    The message says what to do about it.
 
     Parameters
     ----------
-    chunk : ndarray
-        Some rows of the data; arrays of integers always pass.
+    chunk : ndarray of any shape
+        The rows; arrays of integers always pass.
     name : str
         Name of the estimator, for the message.
     """
@@ -74,7 +75,7 @@ def check_finite(chunk: Any, name: str) -> None:
 
 
 def _is_finite(chunk: np.ndarray) -> bool:
-    """Return whether an array holds neither NaN nor infinity."""
+    """Return True if an array holds only finite numbers, False if NaN or infinity."""
     if chunk.dtype.kind != "f":
         return True
     with np.errstate(all="ignore"):
@@ -85,12 +86,12 @@ def _is_finite(chunk: np.ndarray) -> bool:
 
 
 def is_lazy(X: object) -> bool:
-    """Return whether rows of X should be read a few at a time, by ``__getitem__``.
+    """Return True if rows of the user's X should be read batch by batch, else False.
 
-    This is True for arrays that are stored in chunks, such as those of HDF5 and Zarr,
+    It is True for arrays that are stored in chunks, such as those of HDF5 and Zarr,
     which conversion to NumPy would load as a whole, and for data sets that cannot be
-    converted, such as those of torch.  It is False for arrays, data frames, sparse
-    matrices, mappings and lists.
+    converted, such as those of torch.  It is False for arrays in memory, data frames,
+    sparse matrices, mappings and lists.
     """
     if isinstance(X, Sequence) or hasattr(X, "keys") or hasattr(X, "tocsr"):
         return False
@@ -100,37 +101,39 @@ def is_lazy(X: object) -> bool:
 
 
 def length(X: Any) -> int:
-    """Return the number of rows of X, by its shape or else its length."""
+    """Return the number of rows of X: ``X.shape[0]``, or ``len(X)`` without a shape."""
     return X.shape[0] if hasattr(X, "shape") else len(X)
 
 
 class LazyRows:
-    """An array-like view of a data set, whose rows are read and checked on access.
+    """Array-like object that reads and checks the rows of a data set on access.
 
-    Rows are read by index: a slice or an increasing array of integers if the source has
-    a ``shape``, several at once if it has ``__getitems__``, as some torch data sets do,
-    and one by one otherwise.  If an item is a tuple, such as an image and its class,
-    the row is its first element.
+    Indexing by a slice or an array of integers returns an ndarray of shape (n_indexed,
+    ...).  A source with a ``shape`` is read by a slice or an increasing array of
+    integers.  A source with ``__getitems__``, as some torch data sets have, is read
+    several rows at a time, any other source row by row.  If an item is a tuple, such as
+    an image and its class, the row is its first element.
 
     Parameters
     ----------
     source : object
-        Has ``__getitem__``, a length or a shape, and at least one row.
+        The user's data set.  It has ``__getitem__``, a length or a shape, and at least
+        one row.
     name : str
-        Name of the estimator, for messages.
+        Name of the estimator, for error messages.
 
     Attributes
     ----------
     shape : tuple of int
         Number of rows, followed by the shape of a row.
     dtype : numpy.dtype
-        Data type of the rows that are returned: that of the source if it is uint8 or
-        a floating type of at most 8 bytes, and float64 otherwise.
+        Data type of the rows that are returned: the type of the source if it is uint8
+        or a floating type of at most 8 bytes, otherwise float64.
 
     Raises
     ------
     ValueError
-        When the object is made or when rows are read: if they are not numbers, differ
+        When the object is made or when rows are read, if rows are not numbers, differ
         in shape, or hold NaN or infinity.
     """
 
@@ -162,11 +165,12 @@ class LazyRows:
         return rows
 
     def _read(self, index: np.ndarray) -> np.ndarray:
-        """Return rows by number, converted to an array of numbers.
+        """Read some rows of the source, and return them as an array of numbers.
 
         Parameters
         ----------
         index : ndarray of int
+            Indices of the rows.
 
         Returns
         -------
@@ -191,10 +195,12 @@ class LazyRows:
         return rows if _is_kept(rows.dtype) else rows.astype(np.float64)
 
     def _read_array(self, index: np.ndarray) -> np.ndarray:
-        """Return the rows of a source with a ``shape``, in the order of ``index``.
+        """Read some rows of a source that has a ``shape``, and return them as an array.
 
-        Some libraries, such as h5py, accept only slices and increasing indices without
-        repetition, so the source is asked for these and the rows are put in order here.
+        ``index`` is an integer array of the rows to read, in any order and with
+        repetitions; the result has the shape (len(index), ...).  Some libraries, such
+        as h5py, accept only slices and increasing indices without repetition, so the
+        source is asked for these and the rows are then put in the order of ``index``.
         """
         first, last = (int(index.min()), int(index.max())) if len(index) else (0, -1)
         if last - first + 1 == len(index) and (np.diff(index) == 1).all():
@@ -204,17 +210,17 @@ class LazyRows:
 
 
 def _is_kept(dtype: np.dtype) -> bool:
-    """Return whether rows of this data type are returned without conversion."""
+    """Return True if rows of this data type need no conversion to float64."""
     return dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize <= 8)
 
 
 def _stacked(items: list[Any]) -> np.ndarray:
-    """Return a list of rows as one array, to be read as a batch.
+    """Stack rows that were read one by one into one array.
 
     Parameters
     ----------
     items : list
-        Rows, or tuples whose first element is the row.
+        Items of a data set: rows, or tuples whose first element is the row.
 
     Returns
     -------
@@ -223,7 +229,7 @@ def _stacked(items: list[Any]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the rows differ in shape.
+        If the rows differ in shape, or cannot be converted to arrays.
     """
     rows = [item[0] if isinstance(item, tuple) else item for item in items]
     try:
@@ -244,14 +250,24 @@ def _as_array(row: Any) -> np.ndarray:
 
 
 class Subset:
-    """Selected rows of a data set, without a copy, for instance those to train on.
+    """Array-like object that stands for selected rows of a data set, without a copy.
+
+    For instance the rows to train on, where others are held out.  Indexing by a slice
+    or an array of integers reads the rows at these places of the selection.
 
     Parameters
     ----------
-    rows : array-like
-        Has ``shape``, ``dtype`` and ``rows[index]`` for arrays of integers.
-    index : ndarray of int
-        Numbers of the selected rows, in the order in which they are to appear.
+    rows : array-like of shape (n_rows, ...)
+        The data set: any object with ``shape``, ``dtype`` and ``rows[index]`` for
+        arrays of integers.
+    index : ndarray of int of shape (n_selected,)
+        Indices of the selected rows, in the order in which they are to appear.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``n_selected``, followed by the shape of a row.
+    dtype : data type of ``rows``
     """
 
     def __init__(self, rows: Any, index: np.ndarray) -> None:
