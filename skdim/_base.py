@@ -515,7 +515,8 @@ channels) or (n_samples, channels, height, width)
         stream : StreamState
             What the next ``partial_fit`` needs besides the weights.
         layout : dict
-            As ``_read`` returns it, and "split_seed", the seed of ``_split``.
+            "namespace" and "row_shape" of X, as ``_read`` returns them, and
+            "split_seed", the seed of ``_split``.
         n_seen : int
             Value of ``n_samples_seen_``.
         before : dict
@@ -817,9 +818,10 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _check_has_density(self):
-        """Raise ValueError if the fitted model gives rows no density.
+        """Raise ValueError if the fitted model cannot compute a density of rows.
 
-        A density needs codes as outputs, and no more components than columns that vary.
+        It can if ``output_layer`` is "code" and there are no more components than
+        columns that vary.
         """
         network = self._state["spec"]["network"]
         if network["output_layer"] != "code":

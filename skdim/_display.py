@@ -380,7 +380,7 @@ class InformationDisplay:
         ).plot(ax=ax)
 
     def plot(self, ax=None):
-        """Draw the curves and the ceilings.
+        """Draw the information of each epoch, and the most that it can reach.
 
         Parameters
         ----------

@@ -48,7 +48,10 @@ class _Plain:
     left_out: np.ndarray
 
     def state(self) -> dict[str, Any]:
-        """Return the attributes to be saved, by name: all except ``left_out``."""
+        """Return a dict of all attributes but one, for ``restored`` to build this again.
+
+        The attribute ``left_out``, scores of the training rows, is not needed later.
+        """
         return {name: v for name, v in vars(self).items() if name != "left_out"}
 
     @classmethod
@@ -384,9 +387,10 @@ class Surprise(_Plain):
         self.excess = float(max(excess, _LEAST_EXCESS))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return ``-log p`` of each value, above 0 and in nats.
+        """Return ``-log p`` of each value, in nats, above 0.
 
-        ``values`` and the result are arrays of shape (n_rows,).
+        p is about the share of training values that are at least as large, as the class
+        says.  ``values`` and the result are arrays of shape (n_rows,).
         """
         values = values.round(_DECIMALS)
         inside = np.interp(np.minimum(values, self.edge), self.points, self.levels)

@@ -36,18 +36,18 @@ _ROWS_REMEMBERED = 4096
 
 
 class Memory:
-    """Moments of the rows passed to ``partial_fit`` so far; older rows count for less.
+    """Means and covariances of codes over all calls of ``partial_fit`` so far.
 
-    ``calibrate`` averages the moments of the rows of each call with those stored here.
-    The stored moments count for at most 4,096 rows.
+    ``calibrate`` averages those of the rows of each call with those stored here, which
+    weigh as much as ``n_rows`` rows, at most 4,096: older rows count for less.
 
     Parameters
     ----------
     n_rows : int, default=0
         Number of rows that the moments stand for; 0 if there are no moments yet.
     values : dict of str to list of ndarray or None, default=None
-        Moments by name, in the form in which ``blend`` stores them.  None stands for an
-        empty dict.
+        Moments by name, such as "codes" for mean and second moment of the encoder's
+        output, as ``blend`` stores them.  None stands for an empty dict.
 
     Attributes
     ----------

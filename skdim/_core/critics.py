@@ -202,11 +202,12 @@ class ChannelCritic(Critic):
 
     @property
     def _moments(self) -> tuple[Tensor, Tensor] | tuple[float, float]:
-        """Slope and residual variance that ``forward`` uses.
+        """Slope and residual variance of regressing codes on codes of their views.
 
-        Two tensors of shape (n_components,): in training those of the current batch, in
-        evaluation those set by ``fit`` or, before that, the running moments.  If
-        ``has_pairs`` is False, the numbers 1.0 and 0.0.
+        For ``forward``: two tensors of shape (n_components,), in training those of the
+        current batch, in evaluation those set by ``fit`` or, before that, the running
+        moments.  If ``has_pairs`` is False, codes are compared with themselves and this
+        is 1.0 and 0.0.
         """
         if not self.has_pairs:
             return 1.0, 0.0

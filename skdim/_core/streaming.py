@@ -136,7 +136,7 @@ def train_on(
 
 
 def _of_call(config: TrainingConfig, n_calls: int) -> TrainingConfig:
-    """Return the configuration of the call that follows ``n_calls`` other calls.
+    """Return the configuration of the call of ``partial_fit`` after ``n_calls`` others.
 
     It is ``config`` with a third of the learning rate, and with a seed that depends on
     ``n_calls``, so that views and noise differ between calls.
