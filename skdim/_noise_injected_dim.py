@@ -158,7 +158,8 @@ default="normal"
         Weight of a penalty that is subtracted from the objective: the mean
         Kullback-Leibler divergence, in nats, of random one-dimensional projections
         ("slices") of the codes from N(0, 1), plus 1/16 of the divergence of the norms
-        of codes from those of N(0, I).  "auto" is 0 for tables.  For images it is
+        of codes from those of N(0, I).  Codes are taken before they are mapped to
+        U[0, 1] or ``output_distribution``.  "auto" is 0 for tables.  For images it is
         ``max(48 * min(1, B / 256), 32 * sqrt(d) * min(1, B / 512)**3)``, where ``B`` is
         the batch size and ``d`` is ``n_components`` clipped to [16, 64].
 
@@ -204,8 +205,8 @@ default="normal"
     match_curve_ : list of float of length n_iter_
         Kullback-Leibler divergence, in nats, of random slices of the codes from
         N(0, 1), averaged over the training batches of each epoch; 0 is a perfect match.
-        Codes are taken before they are mapped to ``output_distribution``, and both
-        distributions are smoothed by normal noise before they are compared.
+        Codes are taken before they are mapped to U[0, 1] or ``output_distribution``,
+        and both distributions are smoothed by normal noise before they are compared.
 
     validation_information_curve_ : list of float
         Mutual information, in nats, on held-out rows after each epoch, estimated as by

@@ -48,7 +48,7 @@ class _Plain:
     left_out: np.ndarray
 
     def state(self) -> dict[str, Any]:
-        """Return a dict of all attributes but one, for ``restored`` to build this again.
+        """Return a dict of all attributes but one, from which ``restored`` builds this.
 
         The attribute ``left_out``, scores of the training rows, is not needed later.
         """

@@ -95,7 +95,10 @@ class NameIn(StrOptions):
 
     @property
     def options(self):
-        """Set of all strings that are allowed now."""
+        """Set of the strings that the parameter may be: names in the dict, and words.
+
+        Read anew each time, because names can be added to the dict later.
+        """
         return self._words | set(getattr(getattr(_core, self._module), self._registry))
 
 

@@ -37,12 +37,12 @@ def is_count(value):
 
 
 def native(X):
-    """Return X as an array that training can read, and the name of its namespace.
+    """Convert X to what the checks of rows take, and name the array library it is of.
 
-    If scikit-learn's ``array_api_dispatch`` is off, tensors and lists become NumPy
-    arrays.  If it is on, torch tensors stay on their device, and arrays of other array
-    libraries become NumPy arrays.  Any other object, such as a data frame, is returned
-    as it is.
+    Lists become NumPy arrays.  Torch tensors become NumPy arrays too, unless
+    scikit-learn's ``array_api_dispatch`` is on, when they stay on their device.  Arrays
+    of other libraries become NumPy arrays if it is on.  Any other object, such as a
+    data frame, is returned as it is.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def native(X):
     Returns
     -------
     X : ndarray, Tensor or the object itself
-        Tensors in half precision become float32, because NumPy has no bfloat16.
+        Tensors in half precision are float32, because NumPy has no bfloat16.
     name : str or None
-        Name of the array API namespace of X, such as "torch"; None if dispatch is off
-        or X is read by batches.
+        Name of the array API namespace of X, such as "torch"; None if dispatch is off,
+        or if X is an object such as an HDF5 array, which is read by batches.
     """
     xp, name = namespace(X)
     if _is_tensor(X):
@@ -182,21 +182,27 @@ def _kept_types(X):
 
 
 def _check_by_hand(estimator, X, reset, min_samples):
-    """Do what ``check_rows`` does, for images and for rows that are read by batches.
+    """Check images, or rows that are read by batches, as ``check_rows`` checks a table.
 
-    scikit-learn's ``validate_data`` accepts neither.
+    scikit-learn's ``validate_data`` accepts neither.  Dimensions, types, the number of
+    rows and, for arrays, finite values are checked; ``n_features_in_`` is set or
+    compared.
 
     Parameters
     ----------
-    estimator, reset, min_samples
-        As in ``check_rows``.
+    estimator : estimator
     X : LazyRows or array-like of four dimensions
-        Rows that are read by batches, or images.
+    reset : bool
+        True sets ``n_features_in_``, False compares with it.
+    min_samples : int
+        Least number of rows.
 
     Returns
     -------
-    rows, image_shape
-        As in ``check_rows``.
+    rows : array-like of shape (n_rows, ...)
+        X, with numbers of a type that training can read.
+    image_shape : tuple of three int or None
+        Shape of one image as the user gave it; None for rows of a table.
     """
     name = type(estimator).__name__
     if isinstance(X, LazyRows):
