@@ -653,17 +653,18 @@ channels) or (n_samples, channels, height, width)
     def score(self, X, y=None):
         """Return an estimate of the mutual information that codes keep about X.
 
-        It serves model selection on held-out rows.  For ``NoiseInjectedDIM`` it is a
-        lower bound on the mutual information between the noisy code of a row and the
-        code of a view of the row (without views, of the row itself).  For
+        It serves model selection on held-out rows.  For ``NoiseInjectedDIM`` it
+        estimates, for most objectives by a lower bound, the mutual information between
+        the code of a view of a row and a noisy code of the row (by default that of
+        another view; without views, both codes are of the row itself).  For
         ``DeepInfoMax``, which has no noise, it estimates the mutual information between
         codes and features: the mean of the global and the local one, weighted by
         ``global_weight`` and ``local_weight``.  Noise and views are drawn with the seed
         of the fitted model, so that the value is reproducible.
 
         ``objective="infonce"`` can report at most ``log(min(batch_size_, n_samples))``
-        and, in expectation, at most ``capacity_``; compare values between estimators of
-        equal capacity.  The other objectives use other estimates, which can exceed both
+        and, for ``NoiseInjectedDIM`` in expectation, at most ``capacity_``; compare
+        values between estimators of equal capacity.  The other objectives use other estimates, which can exceed both
         limits where the information is above a few nats; the estimates of "dv" and
         "smile" are not even lower bounds.
 

@@ -298,8 +298,8 @@ class Reconstruction(_Plain):
         errors : ndarray of shape (n_rows, n_columns)
             Residuals, as ``_residuals`` returns them.
         own : ndarray of int of shape (n_rows,)
-            As in ``__call__``.  Where it is not -1, the covariance that whitens the
-            residual is computed without that training row.
+            Index of the training row that equals each row, or -1.  The covariance that
+            whitens the residual is computed without that training row.
 
         Returns
         -------

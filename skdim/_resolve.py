@@ -486,14 +486,16 @@ def _network(params, input_shape):
 
 
 def _sizes(asked, encoder):
-    """Return the widths of the hidden layers of a built-in encoder, a tuple of int.
+    """Return the sizes of the hidden layers of a built-in encoder, a tuple of int.
+
+    Widths of the layers of "mlp", or numbers of channels of the stages of "conv".
 
     Parameters
     ----------
     asked : "auto", int or array-like of int
         The "hidden_layer_sizes" parameter.
     encoder : {"mlp", "conv"}
-        Name of the encoder, by which "auto" chooses.
+        Name of the encoder, on which the sizes of "auto" depend.
 
     Raises
     ------

@@ -3,7 +3,6 @@
 The paper claims three things.  Information follows the capacity up to ln(batch).  More
 noise brings the codes closer to their target distribution.  The accuracy of a
 classifier on the codes falls moderately.  The estimator has no views and no slices.
-In the stored results it whitened at the end only; now it whitens every batch too.
 
 Also draws the figure ``docs/images/claims.png``.
 """

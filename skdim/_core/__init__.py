@@ -20,6 +20,7 @@ def __getattr__(name: str) -> ModuleType:
     """Import the module ``name`` of this package and return it, for ``_core.name``.
 
     Python calls this on the first access only; the module is an attribute from then on.
+    So importing skdim does not import torch.
 
     Raises
     ------

@@ -77,8 +77,8 @@ class NetworkSpec:
 class PairSpec:
     """Configuration of pairs: how views, randomly changed copies of rows, are made.
 
-    Noise is added to the code of a row, and this noisy code is compared with the codes
-    of views of the row.
+    The code of a row, with noise added in ``NoiseInjectedDIM``, is compared with the
+    codes of views of the row; in ``DeepInfoMax``, without noise, with their features.
 
     Parameters
     ----------
@@ -88,16 +88,16 @@ class PairSpec:
     strength : float or None
         Strength of every named augmentation; None takes the default strength of each.
     sides : {"both", "one"}
-        "both" adds the noise to the code of one more view of the row, "one" to the code
-        of the row without augmentation.
+        "both" compares the code of one more view of the row with the views, "one" the
+        code of the row without augmentation.  Noise, if any, is added to that code.
     n_views : int
-        Number of views that are compared with each noisy code.
+        Number of views that each of these codes is compared with.
     n_neighbors : int
         Number of nearest rows of each row, from which the augmentation "neighbors"
         draws.  In a table, partners of a row are drawn from them, too.
     by_class : bool
-        True makes views of a random partner, which is a row of the same class; False
-        makes views of the row itself.
+        True makes views of a random partner, which is a row of the same class; a row of
+        unknown class is its own partner.  False makes views of the row itself.
     """
 
     augmentations: tuple[str | Augmentation, ...] = ()
@@ -114,10 +114,10 @@ class PairSpec:
 
     @property
     def has_pairs(self) -> bool:
-        """True if noisy codes are compared with codes of views or of partners.
+        """True if codes are compared with those of views or of partners of a row.
 
-        False if there are neither augmentations nor partners of the same class; noisy
-        codes are then compared with the codes that the noise was added to.
+        False if there are neither augmentations nor partners of the same class: a code,
+        with noise if there is any, is then compared with itself.
         """
         return self.has_views or self.by_class
 

@@ -108,10 +108,11 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
 
 
 def information(model: Model, encoded: Encoded, generator: torch.Generator) -> Tensor:
-    """Return the estimated mutual information of a batch, for reports.
+    """Return the estimated mutual information of a batch, outside of training.
 
-    It is reported for held-out rows during training, and for training rows at the end.
-    The estimate is that of the information between codes of views and noisy codes of
+    Averaged over batches, it is what ``score`` returns, what early stopping follows on
+    held-out rows, and what is reported for training rows at the end.  The estimate is
+    that of the information between codes of views and noisy codes of
     their rows.  For a model without noise, it is the mean of the estimates of I_global
     and I_local, between codes and features, by their weights in ``objective``.
 

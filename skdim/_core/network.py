@@ -194,9 +194,10 @@ class Network(nn.Module):
         return len((self.standardizer or self.normalizer).mean)
 
     def to_dtype(self, dtype: torch.dtype) -> None:
-        """Make the network compute in the data type ``dtype``.
+        """Make the network compute in ``dtype``, for prediction.
 
-        Only a user's encoder keeps the data types of its weights.
+        It is double precision for float64 rows and for densities.  Only a user's
+        encoder keeps the data types of its weights.
         """
         for name, part in self.named_children():
             if not (self.is_own_encoder and name == "encoder"):

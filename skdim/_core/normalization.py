@@ -68,10 +68,11 @@ class Normalizer(nn.Module):
 
     @torch.no_grad()
     def use_running_moments(self) -> None:
-        """Make evaluation use the running moments of training batches.
+        """Compute the whitening matrix of evaluation from the present running moments.
 
-        Used to evaluate held-out rows between epochs, before ``fit`` sets the final
-        moments.
+        Called before each evaluation of held-out rows during training: the matrix does
+        not follow later batches, as the running mean and variance do.  ``fit`` sets the
+        final moments.
         """
         self._set_matrix(self.correlation, n_rows=None)
 
@@ -324,7 +325,8 @@ class Standardizer(nn.Module):
         Parameters
         ----------
         mean, variance : Tensor of the stored shape
-            Moments of each column; a column of variance up to 1e-5 counts as constant.
+            Moments of each column.  A column of variance up to 1e-5 counts as
+            constant: ``forward`` turns it into zeros.
         """
         self.mean.copy_(mean)
         self.inverse_scale.copy_(_inverse_scale(variance))
