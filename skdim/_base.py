@@ -425,7 +425,10 @@ channels) or (n_samples, channels, height, width)
         fitted : dict
             ``_state`` of the fitted model; it records the "encoder" parameter.
         """
-        asked, was_asked = self._requested()["encoder"], fitted["requested"]["encoder"]
+        requested, was_requested = self._requested(), fitted["requested"]
+        asked, was_asked = requested["encoder"], was_requested["encoder"]
+        if asked == was_asked:
+            asked, was_asked = requested["layers"], was_requested["layers"]
         if asked != was_asked:
             raise ValueError(
                 f"The fitted encoder is to be trained on, but the 'encoder' parameter "
@@ -465,14 +468,17 @@ channels) or (n_samples, channels, height, width)
         -------
         requested : dict
             "encoder", a str: the parameter, or the full name of the user's class or
-            function; and "batch_size", an int.
+            function; "layers", a str that shows the layers of a user's module, else
+            empty; and "batch_size", an int.
         """
-        encoder = self.encoder
+        encoder, layers = self.encoder, ""
         if not isinstance(encoder, str):
-            kind = encoder if hasattr(encoder, "__qualname__") else type(encoder)
+            is_object = not hasattr(encoder, "__qualname__")
+            kind = type(encoder) if is_object else encoder
+            layers = " ".join(repr(encoder).split()) if is_object else ""
             encoder = f"{kind.__module__}.{kind.__qualname__}"
         batch_size = _resolve.full_batch_size(self.get_params(deep=False))
-        return {"encoder": encoder, "batch_size": batch_size}
+        return {"encoder": encoder, "layers": layers, "batch_size": batch_size}
 
     @contextmanager
     def _watched(self, X, y, n_epochs, attributes):
@@ -664,9 +670,9 @@ channels) or (n_samples, channels, height, width)
 
         ``objective="infonce"`` can report at most ``log(min(batch_size_, n_samples))``
         and, for ``NoiseInjectedDIM`` in expectation, at most ``capacity_``; compare
-        values between estimators of equal capacity.  The other objectives use other estimates, which can exceed both
-        limits where the information is above a few nats; the estimates of "dv" and
-        "smile" are not even lower bounds.
+        values between estimators of equal capacity.  The other objectives use other
+        estimates, which can exceed both limits where the information is above a few
+        nats; the estimates of "dv" and "smile" are not even lower bounds.
 
         Parameters
         ----------
@@ -726,7 +732,8 @@ channels) or (n_samples, channels, height, width)
             Flattened rows, standardised by column or channel; outliers are not bounded.
         features : ndarray of shape (n_rows, n_features)
             Output of the layer before the code, flattened and not standardised.  The
-            codes if the encoder is the user's and does not name its parts.
+            encoder's output, not normalised, if the encoder is the user's and does not
+            name its parts.
         """
         rows = _as_core_rows(rows, self._fitted_row_shape)
         with self._restored(rows) as (model, device):
@@ -740,7 +747,8 @@ channels) or (n_samples, channels, height, width)
         ----------
         rows : array-like
             Rows to predict for.  Only their data type is used: the model computes in
-            double precision for float64, and otherwise in single precision.
+            double precision for float64, and otherwise in single precision; a user's
+            encoder always gets single precision.
         gradients : bool
             True allows gradients, and makes the model compute in double precision.
             False computes without gradients.

@@ -552,3 +552,17 @@ def test_several_presses_are_told_to_a_handler_of_the_users_once():
     finally:
         signal.signal(signal.SIGINT, before)
     assert told == [True]
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_another_module_of_the_same_class_is_refused(digit_rows, method):
+    def module(width):
+        return torch.nn.Sequential(
+            torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, 2)
+        )
+
+    dim = quick(encoder=module(8), warm_start=True).fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+    with pytest.raises(ValueError, match=r"out_features=50.* instead of"):
+        getattr(dim.set_params(encoder=module(50)), method)(digit_rows[0])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)

@@ -140,8 +140,8 @@ def affine(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     (n_images, channels, height, width), is rotated by up to 60 degrees, scaled by a
     factor from exp(-0.4) to exp(0.4), sheared by up to 0.4 pixels a pixel, and shifted
     by up to 20 % of its height and width.  ``generator`` draws angle, logarithm of the
-    factor, shear and shifts uniformly for each image.  The limits of the draws are
-    proportional to ``strength``.
+    factor, shear and shifts uniformly for each image.  The limits are proportional to
+    ``strength``; each is that of its change alone.
     """
     angle, stretch, shear, right, down = _per_image(x, generator, 5) * strength
     angle = angle * (math.pi / 3)

@@ -159,7 +159,8 @@ def nguyen_wainwright_jordan(scores: Tensor) -> Tensor:
     It bounds mutual information from below (Nguyen, Wainwright and Jordan).  See Poole
     et al., arXiv:1905.06922, section 2, whose critic is ``1 + T``.  For a given critic
     it is unbiased at every batch size, but its variance grows exponentially with the
-    mutual information.
+    mutual information.  Where the logarithm of ``E_unpaired[exp T]`` is above 20, exp
+    is continued by its tangent, and the value is no bound.
 
     Parameters
     ----------

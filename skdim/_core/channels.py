@@ -96,7 +96,8 @@ class Channel(ABC):
         """Return the capacity: the largest mutual information of codes and noisy codes.
 
         Needs a ``noise_scale`` above 0.  The maximum is over distributions of codes
-        that are limited in power or range, as the subclass says.
+        that are limited in power or range, as the subclass says.  For uniform noise it
+        is an upper bound, exact if ``1 / (2 * noise_scale)`` is an integer.
 
         Parameters
         ----------

@@ -114,10 +114,10 @@ class PairSpec:
 
     @property
     def has_pairs(self) -> bool:
-        """True if codes are compared with those of views or of partners of a row.
+        """True if codes are compared with views or partners of a row, else False.
 
-        False if there are neither augmentations nor partners of the same class: a code,
-        with noise if there is any, is then compared with itself.
+        If there are neither augmentations nor partners of the same class, a code is
+        compared with itself, or in ``DeepInfoMax`` with features of its own row.
         """
         return self.has_views or self.by_class
 
@@ -203,8 +203,8 @@ class TrainingConfig:
     max_iter : int
         Largest number of epochs.
     learning_rate : float
-        Largest learning rate of AdamW's schedule, or the constant one of a call of
-        ``partial_fit``.
+        Largest learning rate of the network in AdamW's schedule; ``partial_fit`` uses a
+        constant third of it.
     weight_decay : float
         Weight decay of AdamW for the network; critics have none.
     patience : int or None

@@ -175,11 +175,11 @@ class ChannelCritic(Critic):
     def observe(self, u: Tensor, codes: Tensor) -> None:
         """Compute the regression moments of a batch, and update the running moments.
 
-        The moments of this batch are for ``forward``.  The moments of the previous
-        batch are averaged into the running moments with a weight of 0.1, so that
-        ``reported`` does not use moments fitted to the codes that it scores.  The first
-        call sets both kinds to the moments of its batch.  Does nothing in evaluation
-        mode, or if ``has_pairs`` is False.
+        Called once for each view.  The moments of this call are for ``forward``.  Those
+        of the previous call are averaged into the running moments with a weight of 0.1,
+        so that ``reported`` does not use moments fitted to this ``u`` and ``codes``.
+        The first call sets both kinds.  Does nothing in evaluation mode, or if
+        ``has_pairs`` is False.
 
         Parameters
         ----------

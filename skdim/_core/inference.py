@@ -93,7 +93,8 @@ def transform(
     -------
     outputs : Tensor of shape (n_rows, n_outputs)
         ``n_outputs`` is the number of components, or of units of the layer below.  In
-        double precision for float64 rows, otherwise in single precision.
+        double precision for float64 rows, otherwise in single precision.  A user's
+        encoder always gets single precision.
     """
     shape = (len(rows), model.network.n_outputs)
     with torch.inference_mode(False):  # for callers that record gradients

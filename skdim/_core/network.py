@@ -232,6 +232,8 @@ class Network(nn.Module):
     def features_and_output(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's features and its output, which is not normalised yet.
 
+        For the terms of the objective between features and codes.
+
         Parameters
         ----------
         inputs : Tensor of shape (n_rows, *input_shape)
@@ -283,7 +285,7 @@ class Network(nn.Module):
         return layer.flatten(1).to(self._dtype)
 
     def representation(self, rows: Tensor) -> Tensor:
-        """Return features of rows for outlier detectors, not standardised.
+        """Return features of rows for outlier detectors, which use them as they are.
 
         Parameters
         ----------
@@ -293,8 +295,9 @@ class Network(nn.Module):
         Returns
         -------
         features : Tensor of shape (n_rows, n_units)
-            The layer below the code, flattened.  For a user's encoder without the parts
-            "features", "hidden" and "code", its output.
+            Output of the encoder's part "hidden", or of "features" if this is
+            ``output_layer``, flattened and not standardised.  For a user's encoder
+            without these parts, its output, not normalised.
         """
         inputs = self.input(rows)
         if self.has_parts:
@@ -419,8 +422,9 @@ def build_network(
     Raises
     ------
     ValueError
-        If a user's encoder cannot be built, or does not have the layer that the network
-        is to return.
+        If the user's callable cannot be called as ``(input_shape, n_components)`` or
+        returns no module, or if the encoder does not have the layer that the network is
+        to return.  Other errors of the callable are passed on.
     """
     return Network(spec, _build_encoder(spec, generator))
 

@@ -124,6 +124,8 @@ class Normalizer(nn.Module):
     def fit(self, mean: Tensor, covariance: Tensor, n_rows: int) -> None:
         """Set the moments that evaluation uses, from all training rows.
 
+        In ``partial_fit`` they are blended with those of earlier calls.
+
         Parameters
         ----------
         mean : Tensor of shape (n_components,)

@@ -58,13 +58,14 @@ def random_directions(
 def sliced_kl(codes: Tensor, directions: Tensor) -> Tensor:
     """Return the mean divergence of slices of the codes from N(0, 1), both smoothed.
 
-    A slice is the projection of the codes on one direction.  The divergence is a term
-    of the objective: it has a gradient, and is near 0 for normal codes.
+    A slice is the projection of the codes on one direction.  The divergence is near 0
+    for normal codes.  ``match_curve_`` records it, and it is a term of the objective if
+    ``sliced_weight`` is above 0.
 
     Parameters
     ----------
     codes : Tensor of shape (n_rows, n_components)
-        Codes of mean 0 and variance 1.
+        Of mean 0 and variance 1, unless the network does not normalise.
     directions : Tensor of shape (n_components, n_slices)
         Unit vectors, one in each column.
 

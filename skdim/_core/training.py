@@ -171,8 +171,8 @@ def train(
     Raises
     ------
     ValueError
-        If training diverges, or the user's encoder or augmentation does not fit the
-        data.
+        If training diverges, ``weights`` are those of another model, or the user's
+        encoder or augmentation does not fit the data.
     KeyboardInterrupt
         If Ctrl-C was pressed before the first step.
     """
@@ -241,7 +241,7 @@ def run_epoch(
     generator : torch.Generator
         Shuffles the rows; on the CPU.
     noise : torch.Generator
-        Draws all else, such as views, noise and slices; on ``config.device``.
+        Draws views, noise and slices; on ``config.device``.
 
     Returns
     -------
