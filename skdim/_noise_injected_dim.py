@@ -39,7 +39,8 @@ default="normal"
     views : Views, "auto", None, str, callable or list, default="auto"
         How views, randomly changed copies of a row, are made in training.  A noisy code
         is compared with the code of another view of its row, so that codes forget what
-        differs between views.  A name, callable or list ``v`` means ``Views(v)``; see
+        differs between views.  A name, callable or list ``v`` means ``Views(v)``; pass
+        ``Views()`` itself to search over its parameters, as ``views__strength``; see
         there for the names.  "auto" is "neighbors" for tables, "affine" for images of
         one channel, "crop", "flip" and "color" for images of three or four channels,
         and "crop" for others.  None compares a noisy code with the code of the same

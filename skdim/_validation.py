@@ -137,11 +137,12 @@ def check_rows(estimator, X, *, reset, min_samples=1):
         _check_length(length(X), min_samples, name)
         X = LazyRows(X, name)
     ndim = getattr(X, "ndim", 2)
-    if ndim == 3:
+    if ndim == 3 or ndim > 4:
         where = "in what X returns" if isinstance(X, LazyRows) else "with X[..., None]"
+        remedy = f"give images a channel axis {where}" if ndim == 3 else "reshape X"
         raise ValueError(
-            f"Expected rows of 2 dimensions or images of 4. Got 3 dimensions, "
-            f"{tuple(X.shape)}; give images a channel axis {where}."
+            f"Expected rows of 2 dimensions or images of 4. Got {ndim} dimensions, "
+            f"{tuple(X.shape)}; {remedy}."
         )
     if isinstance(X, LazyRows) or ndim == 4:
         return _check_by_hand(estimator, X, reset, min_samples)
@@ -298,8 +299,10 @@ def _is_convertible(X):
 
     ``X`` is an array-like of any shape.
     """
+    if hasattr(X, "tocsr"):  # a sparse matrix, which has errors of its own
+        return True
     values = np.asarray(X)
-    if values.ndim == 0 or values.dtype.kind not in "OUS":
+    if values.dtype.kind not in "OUS":
         return True
     try:
         values.astype(np.float64)

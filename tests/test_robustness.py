@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy import stats
 from sklearn.datasets import load_breast_cancer
 
 from skdim import InfoMaxOutlierDetector, NoiseInjectedDIM, metrics
+from skdim._core.runtime import sandbox
 
 LIMIT = 60  # seconds; only guards against hangs
 ROWS = load_breast_cancer().data[:200, :6]
@@ -312,3 +314,87 @@ def test_pairs_of_a_class_make_uniform_codes_as_views_make_them():
     np.testing.assert_allclose(
         uniform.transform(ROWS), stats.norm.cdf(normal.transform(ROWS)), atol=1e-6
     )
+
+
+# Several threads share the precision of products, and none may end it for the others.
+def test_precision_holds_until_the_last_thread_leaves():
+    torch.set_float32_matmul_precision("medium")
+    inside, may_leave, seen = threading.Event(), threading.Event(), []
+
+    def first():
+        with sandbox(gradients=False):
+            inside.set()
+            may_leave.wait(LIMIT)
+
+    thread = threading.Thread(target=first)
+    try:
+        thread.start()
+        inside.wait(LIMIT)
+        with sandbox(gradients=False):
+            may_leave.set()
+            thread.join(LIMIT)
+            seen.append(PRODUCTS.fp32_precision)
+        assert seen == ["ieee"] and PRODUCTS.fp32_precision == "bf16"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+# Who sets the precision of everything at once must be able to change it again.
+def test_an_inherited_precision_is_still_inherited_after_a_fit():
+    run = subprocess.run(
+        [sys.executable, "-c", INHERITED], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert run.stdout.split() == ["bf16", "ieee"], run.stderr
+
+
+INHERITED = """
+import numpy as np, torch
+from skdim import NoiseInjectedDIM
+torch.backends.fp32_precision = "bf16"
+X = np.random.default_rng(0).normal(size=(50, 3))
+NoiseInjectedDIM(2, max_iter=1).fit(X)
+print(torch.backends.mkldnn.matmul.fp32_precision)
+torch.backends.fp32_precision = "ieee"
+print(torch.backends.mkldnn.matmul.fp32_precision)
+"""
+
+
+# A library may set this for its own sake.
+def test_the_default_type_of_the_caller_makes_no_difference_to_own_encoders():
+    def build(input_shape, n_components):
+        layer = torch.nn.Linear(*input_shape, n_components)
+        weights = np.random.default_rng(0).normal(size=layer.weight.shape)
+        layer.weight.data.copy_(torch.from_numpy(weights))
+        layer.bias.data.zero_()
+        return layer
+
+    expected = quick(encoder=build).fit_transform(ROWS)
+    torch.set_default_dtype(torch.float64)
+    try:
+        codes = quick(encoder=build).fit_transform(ROWS)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(codes, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        (lambda rows: rows, r"is called as views\(inputs, generator\)"),
+        (lambda rows, generator: rows * np.nan, "Got NaN or infinity in 2 of 2 rows"),
+    ],
+)
+def test_views_that_cannot_be_used_say_why(views, message):
+    with pytest.raises(ValueError, match=message):
+        quick(views=views).fit(ROWS)
+
+
+@pytest.mark.parametrize("X", [{1: 2}, {1, 2}, object(), "text", None])
+def test_what_is_no_array_is_named_as_input(X):
+    with pytest.raises((TypeError, ValueError), match=r"Input X contains|Expected 2D"):
+        quick().fit(X)
+
+
+def test_images_of_five_dimensions_are_told_what_is_taken():
+    with pytest.raises(ValueError, match=r"images of 4\. Got 5 dimensions"):
+        quick().fit(np.zeros((4, 2, 2, 2, 1)))

@@ -541,6 +541,27 @@ def test_ctrl_c_is_held_back_and_then_raised():
     assert not presses and signal.getsignal(signal.SIGINT) is handler
 
 
+def test_a_second_press_may_act_at_once():
+    with pytest.raises(KeyboardInterrupt), uninterrupted(at_most_once=True):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second was held back too")
+
+
+def test_a_second_interrupt_breaks_the_calibration_off(digit_rows, monkeypatch):
+    dim = quick().fit(digit_rows[0])
+    codes = dim.transform(digit_rows[1])
+
+    def pressed_twice(*args):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training, "calibrate", pressed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        dim.fit(digit_rows[0][:200])
+    np.testing.assert_array_equal(dim.transform(digit_rows[1]), codes)
+
+
 def test_several_presses_are_told_to_a_handler_of_the_users_once():
     told = []
     before = signal.signal(signal.SIGINT, lambda *_: told.append(True))

@@ -309,4 +309,8 @@ def check_view(view: object, expected: tuple[int, ...]) -> None:
     """
     check_shape("'views' callable", view, expected)
     if not torch.isfinite(view).all():
-        raise ValueError("The 'views' callable must return finite numbers.")
+        n_bad = int((~torch.isfinite(view)).flatten(1).any(1).sum())
+        raise ValueError(
+            f"The 'views' callable must return finite numbers. Got NaN or infinity in "
+            f"{n_bad} of {len(view)} rows."
+        )

@@ -36,7 +36,7 @@ _ROWS_REMEMBERED = 4096
 
 
 class Memory:
-    """Means and covariances of codes over all calls of ``partial_fit`` so far.
+    """Moments that ``calibrate`` computed, over a fit and calls of ``partial_fit``.
 
     ``calibrate`` averages those of the rows of each call with those stored here, which
     weigh as much as ``n_rows`` rows, at most 4,096: older rows count for less.

@@ -38,7 +38,7 @@ class Channel(ABC):
         ``_utils.distributions``.
     widest_noise : float
         Largest noise scale that ``for_batch`` chooses, found by measurement
-        (docs/defaults.md).
+        (docs/defaults.md); infinity stands for no limit.
     has_residual_variance : bool
         True if the argument ``residual`` of ``log_ratio`` is a variance, which a
         regression gives in closed form; False if ``residual`` is a half-width, which
@@ -186,6 +186,16 @@ class Channel(ABC):
         scores : Tensor of shape (n_codes, n_noisy)
             In nats.
         """
+
+    def mean_log_ratio(
+        self, u: Tensor, codes: Tensor, slope: Tensor, residual: Tensor
+    ) -> Tensor | None:
+        """Return the mean of the paired ``log_ratio`` over all noise, in nats, or None.
+
+        None if it has no closed form: the mean over one draw of the noise is then used.
+        Shapes are those of ``NormalChannel.mean_log_ratio``.
+        """
+        return None
 
 
 class NormalChannel(Channel):

@@ -49,12 +49,16 @@ class Critic(nn.Module):
     ----------
     learning_rate_factor : float
         Learning rate of the critic's parameters divided by that of the encoder.
+    most_positions : int
+        Most positions of features that are scored in a batch, because memory grows with
+        their number.
     has_moments : bool
         True if the critic has a method ``fit`` that sets regression moments after
         training, else False.
     """
 
     learning_rate_factor = 1.0
+    most_positions = 16
     has_moments = False
 
     def observe(self, u: Tensor, codes: Tensor) -> None:
@@ -122,16 +126,16 @@ class ChannelCritic(Critic):
     n_components), and returns scores T of shape (n_rows, n_rows), where ``T[i, j]``
     scores ``u_i`` with ``y_j``; pairs are on the diagonal.
 
-    Let ``u`` be the code of a view (or of another row of the class), ``s`` the code of
-    the row that the view was made from, ``y = s + noise``, and sigma the standard
-    deviation of normal noise.  Component k of ``s`` is predicted by ``b_k u_k`` with
-    residual variance ``r_k``, so that ``log p(y_j | u_i) / p(y_j)`` is
+    Let ``u`` be the code of a view (or of another row of the class), ``c`` the code of
+    the row that the view was made from, ``y = c + z`` with noise ``z``, and sigma the
+    standard deviation of normal noise.  Component k of ``c`` is predicted by
+    ``b_k u_k`` with residual variance ``r_k``, so that ``log p(y_j | u_i) / p(y_j)`` is
 
         T_ij = 1/2 sum_k [ ln((1 + sigma^2) / (sigma^2 + r_k))
                            - (y_jk - b_k u_ik)^2 / (sigma^2 + r_k)
                            + y_jk^2 / (1 + sigma^2) ]
 
-    as ``NormalChannel.log_ratio`` computes it.  If ``has_pairs`` is False, ``u = s``,
+    as ``NormalChannel.log_ratio`` computes it.  If ``has_pairs`` is False, ``u = c``,
     ``b = 1`` and ``r = 0``, for any channel.  The slopes ``b`` and residual variances
     ``r`` are called the regression moments.
 
@@ -252,7 +256,8 @@ class ChannelCritic(Critic):
         bound : Tensor of shape ()
             In nats.
         """
-        return self.channel.mean_log_ratio(u, codes, *self._moments)
+        bound = self.channel.mean_log_ratio(u, codes, *self._moments)
+        return super().agreement(u, codes, scores) if bound is None else bound
 
     def reported(self, u: Tensor, y: Tensor, scores: Tensor) -> Tensor:
         if not (self.has_pairs and self.training):
@@ -462,6 +467,7 @@ class ConcatenatedCritic(Critic):
     """
 
     hidden_layer_sizes = (128, 64)
+    most_positions = 2  # a hidden layer is stored for every pair
 
     def __init__(self, n_u: int, n_y: int, generator: torch.Generator | None) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Log-density of rows under a trained model, by the change of variables.
 
-If codes ``z = f(x)`` follow N(0, I), a row ``x`` has the density
+If codes ``f(x)`` follow N(0, I), a row ``x`` has the density
 
     log p(x) = log N(f(x); 0, I) + 1/2 log det(J J^T),    J = df/dx.
 

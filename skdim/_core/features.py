@@ -20,11 +20,6 @@ from .network import Network
 
 __all__ = ["ColumnGroups", "FeatureCritic", "build_feature_critic"]
 
-# Most positions that a local critic scores in a batch.  Memory grows with their number,
-# more so for a critic that stores a hidden layer for every pair.
-_MOST_POSITIONS = {"concatenated": 2}
-_MOST_POSITIONS_OTHERWISE = 16
-
 
 class ColumnGroups(nn.Module):
     """Make features of a table at positions, which are groups of neighbouring columns.
@@ -124,8 +119,7 @@ class FeatureCritic(nn.Module):
         super().__init__()
         self.is_local, self.groups = is_local, groups
         n_channels, self.n_positions = shape
-        most = _MOST_POSITIONS.get(name, _MOST_POSITIONS_OTHERWISE)
-        self.n_chosen = min(self.n_positions, most)
+        self.n_chosen = min(self.n_positions, CRITICS[name].most_positions)
         n_u = n_channels if is_local else n_channels * self.n_positions
         self.critic = CRITICS[name](n_u, n_components, generator)
         self.learning_rate_factor = self.critic.learning_rate_factor

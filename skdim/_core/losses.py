@@ -173,13 +173,14 @@ def channel_information(
         for _ in range(spec.n_noise_draws if model.training else 1):
             y = codes + channel.noise(codes, generator)
             scores = critic(u, y)
-            value = bound.objective(scores)
+            value = bound.objective(scores) if w < 1 else None
             with torch.no_grad():
                 reported = critic.reported(u, y, scores)
                 known = value if reported is scores else None
                 estimates.append(bound.estimated(reported, known))
             if w:
-                value = torch.lerp(value, critic.agreement(u, codes, scores), w)
+                agreement = critic.agreement(u, codes, scores)
+                value = agreement if w == 1 else torch.lerp(value, agreement, w)
             values.append(value)
     return torch.stack(values).mean(), torch.stack(estimates).mean()
 

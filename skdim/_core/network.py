@@ -449,7 +449,7 @@ def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.M
         build = ENCODERS[spec.encoder]
         return build(spec.input_shape, spec.n_components, spec.sizes, generator)
     if isinstance(spec.encoder, nn.Module):
-        return copy.deepcopy(spec.encoder)
+        return copy.deepcopy(spec.encoder).cpu()
     try:
         with torch.device("cpu"):  # whatever the caller's default device
             encoder = spec.encoder(spec.input_shape, spec.n_components)
@@ -466,4 +466,6 @@ def _build_encoder(spec: NetworkSpec, generator: torch.Generator | None) -> nn.M
             f"The 'encoder' callable must return a torch.nn.Module. Got "
             f"{type(encoder).__name__} instead."
         )
+    if torch.get_default_dtype() != torch.float32:
+        encoder.float()  # as it would be without the caller's default
     return encoder

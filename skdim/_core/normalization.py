@@ -2,17 +2,16 @@
 
 After training, the code of a row with encoder output ``h`` (of d components) is
 
-    s = (h - mean) / sqrt(variance + 1e-5) @ W
-    q = s * (|s|^2 / d) ** ((p - 1) / 2)                  pulls norms in, p <= 1
-    z = (q - E[q]) / sd[q]                                follows N(0, I)
-    F^-1(Phi(z))                                          any other distribution
+    F^-1(Phi(S2(P(S1(A (h - m) / sqrt(v + 1e-5))))))
 
-The mean, the variance, ``W``, ``p``, ``E[q]`` and ``sd[q]`` are computed after
-training, from all training rows (by ``calibration.calibrate``).  ``W`` whitens: it is
-made of the correlation matrix of ``h``, shrunk towards the identity, and rescaled so
-that each component of ``s`` has variance 1.  ``Normalizer`` is the first line,
-``NormShrinker`` the next two, and ``_utils.distributions`` the last, with the target's
-distribution function ``F``.
+with the mean ``m`` and the variance ``v`` of each component of ``h``; the matrix ``A``,
+which whitens, made of the correlation matrix of ``h`` shrunk towards the identity;
+``S1``, which brings each component to variance 1; the power of the norms
+``P(c) = c (|c|^2 / d)^((a - 1) / 2)`` with ``a <= 1``; ``S2``, which brings each
+component to mean 0 and variance 1; and the distribution function ``F`` of the target.
+All are computed after training, from all training rows (by ``calibration.calibrate``).
+``Normalizer`` applies ``S1`` and what is inside it, ``NormShrinker`` ``P`` and ``S2``,
+and ``_utils.distributions`` the rest.  docs/method.md says how each is found.
 """
 
 from __future__ import annotations

@@ -79,89 +79,94 @@ def seeded_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gen
 class _GlobalSetting:
     """A setting of the whole process that has another value during ``with`` blocks.
 
-    Several threads may be in blocks at once.  The first thread to enter saves the
-    caller's value, and the last thread to leave restores it.
+    Several threads may be in blocks at once.  The first thread to enter changes the
+    setting, and the last thread to leave restores it.
 
     Parameters
     ----------
-    get : callable
-        ``get()`` returns the present value of the setting.
-    put : callable
-        ``put(value)`` changes the setting.
-    value : object
-        Value of the setting during blocks.
+    change : callable
+        ``change()`` changes the setting, and returns what ``restore`` needs.
+    restore : callable
+        ``restore(saved)`` undoes the change.
     """
 
     def __init__(
-        self, get: Callable[[], Any], put: Callable[[Any], None], value: Any
+        self, change: Callable[[], Any], restore: Callable[[Any], None]
     ) -> None:
-        self._get, self._put, self._value = get, put, value
+        self._change, self._restore = change, restore
         self._lock = threading.Lock()
         self._n_inside, self._saved = 0, None
 
     @contextmanager
-    def replaced(self) -> Iterator[None]:
-        """Hold the setting at ``value`` during the ``with`` block."""
+    def changed(self) -> Iterator[Any]:
+        """Hold the setting changed during the ``with`` block; yield what was saved."""
         with self._lock:
             if self._n_inside == 0:
-                self._saved = self._get()
-            self._put(self._value)
+                self._saved = self._change()
             self._n_inside += 1
         try:
-            yield
+            yield self._saved
         finally:
             with self._lock:
                 self._n_inside -= 1
                 if self._n_inside == 0:
-                    self._put(self._saved)
+                    self._restore(self._saved)
 
 
-class _OneThread(_GlobalSetting):
-    """Torch's number of threads, held at 1 in blocks.
+class _OneThread:
+    """Torch's number of threads, held at 1 in ``with`` blocks, which may be nested.
 
-    Torch keeps this number for each Python thread, so every thread that leaves a block
-    restores it, not only the last one.
+    Torch keeps this number for each Python thread, so every thread changes and restores
+    its own.
     """
 
     def __init__(self) -> None:
-        super().__init__(torch.get_num_threads, torch.set_num_threads, 1)
         self._local = threading.local()
+        self._setting = _GlobalSetting(torch.get_num_threads, torch.set_num_threads)
 
     @contextmanager
-    def replaced(self) -> Iterator[None]:
-        """Let torch compute on one thread during the ``with`` block.
-
-        Blocks may be nested.
-        """
+    def changed(self) -> Iterator[None]:
+        """Let torch compute on one thread during the ``with`` block."""
         if getattr(self._local, "is_inside", False):
             yield
             return
         self._local.is_inside = True
         try:
-            with super().replaced():
+            with self._setting.changed() as n_threads:
+                torch.set_num_threads(1)
                 try:
                     yield
                 finally:
-                    torch.set_num_threads(self._saved)
+                    torch.set_num_threads(n_threads)
         finally:
             self._local.is_inside = False
 
 
-# Operations that multiply single-precision numbers: by default without loss, but a
-# caller may have made them faster and less precise.
+# Where callers may make products of single-precision numbers faster and less precise.
+# What is not set takes the value of one before it.
 _PRODUCTS = (
+    torch.backends,
+    torch.backends.mkldnn,
     torch.backends.mkldnn.matmul,
     torch.backends.mkldnn.conv,
     torch.backends.cuda.matmul,
 )
 
 
-def _precisions() -> list[str]:
-    return [product.fp32_precision for product in _PRODUCTS]
+def _set_full_precision() -> list[tuple[Any, str]]:
+    """Let all products be exact; return the settings that were changed, and values."""
+    changed = []
+    for product in _PRODUCTS:
+        # In this order, one that is only inherited is exact by now, and left alone.
+        if product.fp32_precision not in ("none", "ieee"):
+            changed.append((product, product.fp32_precision))
+            product.fp32_precision = "ieee"
+    return changed
 
 
-def _set_precisions(values: list[str]) -> None:
-    for product, value in zip(_PRODUCTS, values, strict=True):
+def _restore_precision(changed: list[tuple[Any, str]]) -> None:
+    """Set the precisions that ``_set_full_precision`` returned."""
+    for product, value in changed:
         product.fp32_precision = value
 
 
@@ -174,9 +179,7 @@ class _Shared:
     def __init__(self) -> None:
         self.generator_lock = threading.RLock()  # of torch's global generator
         self.one_thread = _OneThread()
-        self.full_precision = _GlobalSetting(
-            _precisions, _set_precisions, ["ieee"] * len(_PRODUCTS)
-        )
+        self.full_precision = _GlobalSetting(_set_full_precision, _restore_precision)
 
 
 _shared = _Shared()
@@ -210,16 +213,17 @@ def sandbox(gradients: bool, global_seed: int | None = None) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if is_forked():
-            stack.enter_context(_shared.one_thread.replaced())
-        if not {"none", "ieee"}.issuperset(_precisions()):
-            stack.enter_context(_shared.full_precision.replaced())
+            stack.enter_context(_shared.one_thread.changed())
+        stack.enter_context(_shared.full_precision.changed())
         if global_seed is not None:
             stack.enter_context(_shared.generator_lock)
             stack.enter_context(torch.random.fork_rng())
             torch.manual_seed(global_seed)
         stack.enter_context(torch.inference_mode(not gradients))
         stack.enter_context(torch.set_grad_enabled(gradients))
-        stack.enter_context(torch.autocast("cpu", enabled=False))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 

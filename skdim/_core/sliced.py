@@ -1,6 +1,6 @@
 """Kullback-Leibler divergence of one-dimensional slices of the codes from N(0, 1).
 
-A slice is the projection ``p.u`` of the codes ``u`` on a unit direction ``p``.  With
+A slice is the projection of the codes on a unit direction.  With
 added noise N(0, s^2), a slice of a batch is a mixture of normal densities, known
 exactly.  It is compared with ``N(0, 1 + s^2)``, the slice of normal codes with the same
 noise.  At unit variance this divergence is how far the mutual information of the slice
@@ -32,7 +32,7 @@ _STEP = 2 * _REACH / (_N_GRID - 1)
 def random_directions(
     n_components: int, n_slices: int, like: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Draw random unit vectors, uniform on the sphere, to project codes on.
+    """Draw random unit vectors, uniform on the sphere, for ``sliced_kl`` to project on.
 
     Parameters
     ----------

@@ -36,12 +36,14 @@ class StreamState:
     n_calls : int
         Number of calls so far; 0 after a ``fit``.
     n_remembered : int
-        Number of rows that ``moments`` were computed from (``Memory.n_rows``).
+        Number of rows that ``moments`` count as (``Memory.n_rows``); after many calls,
+        fewer than there were.
     moments : dict of str to list of ndarray
-        Moments of the codes over the rows of all calls, by name (``Memory.values``).
-        Earlier rows count for less and less.
+        Moments from which evaluation is calibrated, by name (``Memory.values``), over
+        the rows of a ``fit`` and of all calls since.  Earlier rows count for less.
     optimizers : dict
-        Running averages of gradients and of their squares, as AdamW keeps them.
+        Running averages of gradients and of their squares, and the number of steps, as
+        Adam and AdamW keep them.
         ``optimizers[name][i]`` is a dict of arrays for parameter i, where ``name`` is
         "encoder" or "discriminator".  Empty after a ``fit``.
     """

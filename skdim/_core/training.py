@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._utils.process import uninterrupted
 from .._utils.progress import Watcher
@@ -192,9 +194,10 @@ def train(
                 information, divergence = run_epoch(
                     model, optimizers, source, config, generator, noise
                 )
+                validation = best.look()
                 result.information_curve.append(information)
                 result.match_curve.append(divergence)
-                result.validation_curve += best.look()
+                result.validation_curve += validation
                 is_asked = watcher.epoch_ends(
                     result, lambda: _as_if_ended(model, config, source, result)
                 )
@@ -207,7 +210,7 @@ def train(
         best.restore()
     presses: list[int] = []
     try:
-        with uninterrupted() as presses:
+        with uninterrupted(at_most_once=True) as presses:
             settle(model, config, source, generator, result)
     except KeyboardInterrupt:
         if not result.weights:
@@ -435,8 +438,7 @@ def _check_users_code(model: Model, data: Data, device: torch.device) -> None:
     spec = model.spec
     inputs = model.network.input(take(data.rows, slice(2), device))
     for step in filter(callable, spec.pairs.augmentations):
-        view = step(inputs.clone(), seeded_generator(0, device))
-        check_view(view, tuple(inputs.shape))
+        check_view(_tried_view(step, inputs), tuple(inputs.shape))
     try:
         outputs = model.network.encode(inputs)
     except RuntimeError as error:
@@ -444,6 +446,24 @@ def _check_users_code(model: Model, data: Data, device: torch.device) -> None:
     check_shape("encoder", outputs, (len(inputs), spec.network.n_components))
     if not outputs.requires_grad:
         raise ValueError("The encoder must have parameters that can be trained.")
+
+
+def _tried_view(augmentation: Callable[..., Any], inputs: Tensor) -> Any:
+    """Return what the user's augmentation makes of ``inputs``.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be called as ``(inputs, generator)``.
+    """
+    try:
+        return augmentation(inputs.clone(), seeded_generator(0, inputs.device))
+    except TypeError as error:
+        raise ValueError(
+            f"The 'views' callable is called as views(inputs, generator). Got "
+            f"{getattr(augmentation, '__name__', augmentation)}, which failed so "
+            f"({error}); pass a function of these two."
+        ) from error
 
 
 class _BestEpoch:

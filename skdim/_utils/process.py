@@ -61,7 +61,7 @@ def is_forked() -> bool:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[list[int]]:
+def uninterrupted(at_most_once: bool = False) -> Iterator[list[int]]:
     """Context manager that holds back Ctrl-C until its block has ended.
 
     It protects code that must not stop halfway, such as setting the attributes of an
@@ -70,6 +70,12 @@ def uninterrupted() -> Iterator[list[int]]:
     installed before then acts on it; Python's default handler raises KeyboardInterrupt.
     Nothing is held back if Ctrl-C is ignored, or in threads other than the main one,
     because only the main thread receives signals.
+
+    Parameters
+    ----------
+    at_most_once : bool, default=False
+        True holds back the first Ctrl-C only, for blocks that may take long: the second
+        one acts at once.
 
     Yields
     ------
@@ -83,7 +89,13 @@ def uninterrupted() -> Iterator[list[int]]:
     if not (is_main and callable(before)):  # ignored, or not Python's to handle
         yield presses
         return
-    signal.signal(signal.SIGINT, lambda number, frame: presses.append(number))
+
+    def hold_back(number: int, frame: object) -> None:
+        presses.append(number)
+        if at_most_once and len(presses) > 1:
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, hold_back)
     try:
         yield presses
     finally:

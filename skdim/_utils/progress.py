@@ -99,7 +99,7 @@ class Lines(Watcher):
 
 
 class TqdmBar(Watcher):
-    """Watcher that shows a progress bar of the package tqdm, on standard error.
+    """Watcher that shows a progress bar of tqdm, on standard error or in a notebook.
 
     Parameters
     ----------

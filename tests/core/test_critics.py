@@ -194,3 +194,12 @@ def test_box_critic_learns_the_width_of_the_views():
         infonce(critic(codes + off, codes + channel.noise(codes, g))).neg().backward()
         optimizer.step()
     assert 0.03 < critic.log_width.exp().item() < 0.15
+
+
+def test_a_channel_without_a_closed_agreement_takes_one_draw_of_the_noise():
+    class OwnChannel(UniformChannel):
+        has_residual_variance = True
+
+    critic = channel_critic(OwnChannel(0.1), 2, has_pairs=True)
+    scores = torch.arange(9.0).view(3, 3)
+    assert critic.eval().agreement(None, None, scores) == 4
