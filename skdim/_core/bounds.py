@@ -307,47 +307,47 @@ class Bound:
     """What training maximises, and what it reports, for one choice of bound.
 
     The estimators' parameter ``objective`` names the choice, a key of ``BOUNDS``.
-    The functions ``objective`` and ``estimate`` take score matrices of shape (..., n,
+    The functions ``maximized`` and ``estimate`` take score matrices of shape (..., n,
     n), where ``scores[..., i, j]`` scores code i with noisy code j and pairs are on the
     diagonal.  Both return a Tensor of shape ().
 
     Parameters
     ----------
-    objective : callable
-        ``objective(scores)`` returns what training maximises.
+    maximized : callable
+        ``maximized(scores)`` returns what training maximises.
     estimate : callable
         ``estimate(scores)`` returns the estimate of the mutual information that is
-        reported, in nats.  It may be the same function as ``objective``.
+        reported, in nats.  It may be the same function as ``maximized``.
     ceiling : callable, default=infinity for every batch size
         ``ceiling(batch_size)`` returns the largest estimate that a batch of this many
         rows can give, in nats.
     """
 
-    objective: Callable[[Tensor], Tensor]
+    maximized: Callable[[Tensor], Tensor]
     estimate: Callable[[Tensor], Tensor]
     ceiling: Callable[[int], float] = lambda batch_size: math.inf
 
-    def estimated(self, scores: Tensor, objective: Tensor | None = None) -> Tensor:
+    def estimated(self, scores: Tensor, value: Tensor | None = None) -> Tensor:
         """Return the mutual information estimated from scores, for reports.
 
-        If ``self.estimate`` and ``self.objective`` are the same function and
-        ``objective`` is given, it is returned, detached from the graph, to save time;
+        If ``self.estimate`` and ``self.maximized`` are the same function and
+        ``value`` is given, it is returned, detached from the graph, to save time;
         otherwise ``self.estimate(scores)`` is computed.
 
         Parameters
         ----------
         scores : Tensor of shape (..., n, n)
             Critic scores, with pairs on the diagonal.
-        objective : Tensor of shape () or None, default=None
-            The value of ``self.objective(scores)``; None if it is not known.
+        value : Tensor of shape () or None, default=None
+            The value of ``self.maximized(scores)``; None if it is not known.
 
         Returns
         -------
         estimate : Tensor of shape ()
             Estimated mutual information in nats.
         """
-        if objective is not None and self.estimate is self.objective:
-            return objective.detach()
+        if value is not None and self.estimate is self.maximized:
+            return value.detach()
         return self.estimate(scores)
 
 

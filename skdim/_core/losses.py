@@ -173,7 +173,7 @@ def channel_information(
         for _ in range(spec.n_noise_draws if model.training else 1):
             y = codes + channel.noise(codes, generator)
             scores = critic(u, y)
-            value = bound.objective(scores) if w < 1 else None
+            value = bound.maximized(scores) if w < 1 else None
             with torch.no_grad():
                 reported = critic.reported(u, y, scores)
                 known = value if reported is scores else None
@@ -214,7 +214,7 @@ def feature_information(
     values, estimates = [], []
     for features in encoded.features:
         scores = model.critics[name](features, codes, generator)
-        values.append(bound.objective(scores))
+        values.append(bound.maximized(scores))
         with torch.no_grad():
             estimates.append(bound.estimated(scores, values[-1]))
     return torch.stack(values).mean(), torch.stack(estimates).mean()

@@ -17,7 +17,7 @@ from skdim._core.channels import NormalChannel
 
 ESTIMATES = {name: bound.estimate for name, bound in BOUNDS.items()}
 ESTIMATES["barber_agakov"] = barber_agakov  # for critics that are log-density ratios
-OBJECTIVES = [bound.objective for bound in BOUNDS.values()]
+OBJECTIVES = [bound.maximized for bound in BOUNDS.values()]
 FUNCTIONS = list(dict.fromkeys([*OBJECTIVES, *ESTIMATES.values()]))
 
 

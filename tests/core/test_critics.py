@@ -36,7 +36,7 @@ def learned_estimate(critic, bound, pair, n_in):
     for seed in range(n_steps):
         u, y = (part.float() for part in pair(batch_size, seed))
         optimizer.zero_grad()
-        bound.objective(critic(u, y)).neg().backward()
+        bound.maximized(critic(u, y)).neg().backward()
         optimizer.step()
     u, y = (part.float() for part in pair(500, 10_000))
     with torch.no_grad():

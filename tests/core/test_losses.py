@@ -181,7 +181,7 @@ def test_objective_of_deep_infomax_is_its_equation(prior, pairs):
 
     critic, values, estimates = model.critics["global"].critic, {}, {}
     scores = [critic(features.flatten(1), codes) for features in encoded.features]
-    values["global"] = torch.stack([bound.objective(s) for s in scores]).mean()
+    values["global"] = torch.stack([bound.maximized(s) for s in scores]).mean()
     estimates["global"] = torch.stack([bound.estimate(s) for s in scores]).mean()
 
     critic, of_each, known = model.critics["local"].critic, [], []
@@ -190,7 +190,7 @@ def test_objective_of_deep_infomax_is_its_equation(prior, pairs):
         at = features.flatten(2)[:, :, torch.randperm(n_positions, generator=g)[:2]]
         for position in at.unbind(2):
             scores = critic(position, codes)
-            of_each.append(bound.objective(scores))
+            of_each.append(bound.maximized(scores))
             known.append(bound.estimate(scores))
     values["local"] = torch.stack(of_each).mean()
     estimates["local"] = torch.stack(known).mean()
