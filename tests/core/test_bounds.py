@@ -91,7 +91,7 @@ def test_bound_of_several_matrices_is_the_mean_of_each(bound):
 def test_jensen_shannon_is_largest_at_the_log_density_ratio():
     channel = NormalChannel(0.7)
     scores = ratio(channel, *gaussian_pair(4000, 0.7, 2))
-    objective = BOUNDS["jsd"].objective
+    objective = BOUNDS["jsd"].maximized
     best = objective(scores)
     for other in (scores + 0.3, scores - 0.3, 1.3 * scores, 0.7 * scores):
         assert objective(other) < best < 0
