@@ -569,7 +569,7 @@ channels) or (n_samples, channels, height, width)
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
     def _interruption(self, config, result):
-        """Return a list with a warning if Ctrl-C ended training, else an empty list.
+        """Return a list with a warning if Ctrl-C was pressed in training, else [].
 
         Parameters
         ----------
@@ -603,8 +603,8 @@ channels) or (n_samples, channels, height, width)
         codes : ndarray of shape (n_samples, n_components)
             Codes that follow ``output_distribution_``.  If ``output_layer`` is not
             "code", the output of that layer instead, of shape (n_samples, n_units) and
-            standardised by column.  float64 for float64 input, float32 for float32 and
-            uint8 input.
+            standardised by column.  float32 for float32, half precision and uint8
+            input, otherwise float64.
         """
         rows = self._check_rows(X, "transform")
         with self._restored(rows) as (model, device):

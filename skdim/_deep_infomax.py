@@ -141,7 +141,8 @@ class DeepInfoMax(BaseInfoMax):
     objective : {"jsd", "infonce", "dv", "nwj", "smile"}, default="jsd"
         What training maximises: a bound on the mutual information between codes and
         features.  The names stand for Jensen-Shannon, InfoNCE, Donsker-Varadhan,
-        Nguyen-Wainwright-Jordan and SMILE.
+        Nguyen-Wainwright-Jordan and SMILE; "smile" trains as "jsd" does, and differs in
+        the information that it reports.
 
     critic : {"separable", "bilinear", "concatenated"}, default="separable"
         The function that scores how well a code and features belong together, for the

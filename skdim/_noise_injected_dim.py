@@ -145,7 +145,8 @@ default="normal"
         What training maximises: a bound on the mutual information between the noisy
         code of a row and the code of a view of this row (without views, the code of the
         row itself).  The names stand for InfoNCE, Donsker-Varadhan,
-        Nguyen-Wainwright-Jordan, Jensen-Shannon and SMILE.
+        Nguyen-Wainwright-Jordan, Jensen-Shannon and SMILE; "smile" trains as "jsd"
+        does, and differs in the information that it reports.
 
     agreement_weight : "auto" or float, default="auto"
         Share, from 0 to 1, of the Barber-Agakov bound in what training maximises; the

@@ -465,7 +465,8 @@ class Novelty:
     def restored(cls, state: dict[str, dict[str, dict[str, Any]]]) -> Novelty:
         """Return a Novelty from what the method ``state`` returned.
 
-        It can score rows, but has no attribute ``left_out``.
+        A detector keeps only that state, and restores it whenever it scores rows.  The
+        result has no attribute ``left_out``.
         """
         self = cls.__new__(cls)
         self.parts = {n: _PARTS[n].restored(s) for n, s in state["parts"].items()}

@@ -203,7 +203,9 @@ class NormalChannel(Channel):
 
     The capacity, ``n_components / 2 * log(1 + 1 / noise_scale^2)`` nats, is that for
     codes whose components have a mean square of at most 1.  Codes that follow N(0, I)
-    reach it.
+    reach it.  Chosen by ``noise_distribution="normal"``, whatever
+    ``output_distribution`` is, or by ``prior="normal"`` of ``DeepInfoMax``.  Its
+    ``log_ratio`` scores codes with noisy codes.
 
     Parameters
     ----------

@@ -316,13 +316,13 @@ class Network(nn.Module):
         return inputs.to(torch.float32 if self.is_own_encoder else self._dtype)
 
     def _layer_width(self) -> int:
-        """Return the number of units of the layer below the code, once flattened.
+        """Return the number of units of ``layer_below_code``, for its ``Standardizer``.
 
         Raises
         ------
         ValueError
-            If the encoder does not have the parts "features", "hidden" and "code", so
-            that this layer is not known.
+            If the encoder does not have the parts "features", "hidden" and "code", or
+            fails on two rows of zeros.
         """
         if not self.has_parts:
             raise ValueError(

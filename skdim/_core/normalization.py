@@ -49,7 +49,8 @@ class Normalizer(nn.Module):
 
     Notes
     -----
-    With ``shrinkage=None`` the whitening matrix is the inverse of a Cholesky factor.
+    With ``shrinkage=None`` the whitening matrix is the inverse of a Cholesky factor;
+    after ``fit`` it is also rescaled where variances differ from 1 by more than chance.
     Correlations are shrunk towards 0 first, the more the fewer rows there are, because
     correlations of few rows are mostly chance.  With few rows or many components,
     little more than scaling is left.

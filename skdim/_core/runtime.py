@@ -126,7 +126,11 @@ class _OneThread:
 
     @contextmanager
     def changed(self) -> Iterator[None]:
-        """Let torch compute on one thread during the ``with`` block."""
+        """Let torch compute on one thread in the ``with`` block.
+
+        For forked processes, which would wait for ever for threads of torch that they
+        did not inherit.  It affects the calling Python thread only.
+        """
         if getattr(self._local, "is_inside", False):
             yield
             return

@@ -57,10 +57,11 @@ class TrainingResult:
         The same information on held-out rows, for each epoch; empty if no rows are held
         out.
     interrupted : bool
-        True if Ctrl-C ended training early, else False.
+        True if Ctrl-C was pressed: in an epoch, which ended training early, or in
+        ``settle`` after the last one.
     memory : Memory or None
-        Moments of the codes, from which ``partial_fit`` goes on; None until training
-        has ended.
+        Moments that ``calibrate`` computed, from which ``partial_fit`` goes on; None
+        until training has ended.
     """
 
     weights: dict[str, np.ndarray] = field(default_factory=dict)
@@ -143,7 +144,7 @@ def train(
     weights: dict[str, np.ndarray] | None = None,
     watcher: Watcher | None = None,
 ) -> TrainingResult:
-    """Train a model for up to ``config.max_iter`` epochs.
+    """Train a model for ``fit``, for up to ``config.max_iter`` epochs.
 
     At the end, the moments that evaluation uses are set from all training rows.
 
@@ -158,8 +159,8 @@ def train(
         kept, and training stops after ``config.patience`` epochs without a rise.  None
         keeps the weights of the last epoch.
     weights : dict of str to ndarray or None, default=None
-        Weights to start from; with held-out rows, they are kept if no epoch is better.
-        None draws new weights.
+        Weights to start from, with ``warm_start``; with held-out rows, they are kept if
+        no epoch is better.  None draws new weights.
     watcher : Watcher or None, default=None
         Is called before and after every epoch, and may stop training.  None shows
         nothing.
@@ -176,7 +177,7 @@ def train(
         If training diverges, ``weights`` are those of another model, or the user's
         encoder or augmentation does not fit the data.
     KeyboardInterrupt
-        If Ctrl-C was pressed before the first step.
+        If Ctrl-C was pressed before the first step, or twice during ``settle``.
     """
     result, watcher = TrainingResult(), watcher or Watcher()
     with sandbox(gradients=True, global_seed=config.model.global_seed(config.seed)):
@@ -501,9 +502,10 @@ class _BestEpoch:
     def look(self) -> list[float]:
         """Measure the information on held-out rows, after an epoch.
 
-        The weights are remembered if this information is the largest so far.  The model
-        is left in evaluation mode, in which codes are normalised by running moments of
-        training batches.
+        If training goes on from a fit, also before the first one.  The weights are
+        remembered if this information is the largest so far.  With held-out rows the
+        model is left in evaluation mode, in which a ``Normalizer`` uses running moments
+        of training batches.
 
         Returns
         -------

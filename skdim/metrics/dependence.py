@@ -30,8 +30,8 @@ def neural_dependency_measure(Z, *, n_steps=1000, random_state=0):
         The sample, such as the output of ``transform`` for held-out rows; at least 50
         rows, better thousands.
     n_steps : int, default=1000
-        Number of training steps of the network with 512 rows each, rounded up to a
-        multiple of 50.
+        Number of training steps of the network, with 512 rows and 512 shuffled rows
+        each, rounded up to a multiple of 50.
     random_state : int, RandomState instance or None, default=0
         Determines the split of the rows, the initial network and the shuffling.
 
@@ -90,8 +90,8 @@ def neural_mutual_information(X, Z, *, n_steps=1000, random_state=0):
     Z : array-like of shape (n_samples, n_components)
         The second sample, such as ``transform(X)``; row i belongs to row i of X.
     n_steps : int, default=1000
-        Number of training steps of the network with 512 rows each, rounded up to a
-        multiple of 50.
+        Number of training steps of the network, with 512 rows and 512 shuffled rows
+        each, rounded up to a multiple of 50.
     random_state : int, RandomState instance or None, default=0
         Determines the split of the rows, the initial network and the shuffling.
 

@@ -134,7 +134,7 @@ def reference_information_score(estimator, X, y=None, *, reference_noise=1.0):
     """Score an estimator by the information its codes keep, with two penalties.
 
     Use it to choose ``n_components`` and ``noise_scale``.  The estimator's own noise
-    has no influence: codes without noise pass through a reference channel that is the
+    is not added here: codes without noise pass through a reference channel that is the
     same for all candidates.  The score in nats is
 
     - ``reference_information`` of the codes,
