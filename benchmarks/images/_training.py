@@ -16,7 +16,7 @@ from benchmarks import _losses as losses
 from skdim import NoiseInjectedDIM, _resolve
 from skdim._core.batches import Data
 from skdim._core.calibration import calibrate
-from skdim._core.losses import objective
+from skdim._core.losses import match_divergence, objective
 from skdim._core.network import Network
 from skdim._core.runtime import sandbox, seeded_generator, take
 from skdim._core.training import prepare
@@ -102,7 +102,8 @@ def trained(method, setting, case, images, seed):
 
     def loss_of_batch(index):
         encoded = model.encode(source.draw(index, generators[1]))
-        return -objective(model, encoded, generators[1]).value
+        divergence = match_divergence(model, encoded, generators[1])
+        return -objective(model, encoded, divergence, generators[1]).value
 
     minimize(loss_of_batch, model, None, source, case, generators)
     calibrate(model, config, source, generators[0])

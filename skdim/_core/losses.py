@@ -11,7 +11,13 @@ from .bounds import BOUNDS
 from .model import Encoded, Model
 from .sliced import radial_kl, random_directions, sliced_kl
 
-__all__ = ["Objective", "channel_information", "information", "objective"]
+__all__ = [
+    "Objective",
+    "channel_information",
+    "information",
+    "match_divergence",
+    "objective",
+]
 
 N_SLICES = 128  # random directions of KL_sliced in each batch
 _N_SLICES_LOGGED = 8  # the same if KL_sliced has weight 0 and is only logged
@@ -19,7 +25,7 @@ RADIAL_SHARE = 1 / 16  # weight of KL_radial, as a multiple of sliced_weight
 
 
 class Objective(NamedTuple):
-    """The objective of one training batch and what is logged about it.
+    """The objective of one training batch and the information to log of it.
 
     Attributes
     ----------
@@ -28,17 +34,45 @@ class Objective(NamedTuple):
     information : Tensor of shape ()
         Estimated mutual information of codes of views and noisy codes, or without noise
         of codes and features, in nats; without gradient.
-    sliced_kl : Tensor of shape ()
-        Kullback-Leibler divergence of slices of the codes from N(0, 1), averaged over
-        slices, in nats; without gradient.
     """
 
     value: Tensor
     information: Tensor
-    sliced_kl: Tensor
 
 
-def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Objective:
+def match_divergence(
+    model: Model, encoded: Encoded, generator: torch.Generator
+) -> Tensor:
+    """Return how far the slices of a batch of codes are from N(0, 1), in nats.
+
+    Training measures it for every batch: ``match_curve_`` records it, and it is
+    KL_sliced of ``objective`` if ``sliced_weight`` is above 0.  If that weight is 0, it
+    has no gradient and is the mean over fewer slices.
+
+    Parameters
+    ----------
+    model : Model
+        Its ``spec.sliced_weight`` is the weight.
+    encoded : Encoded
+        Its ``normalized`` codes are compared with N(0, I).
+    generator : torch.Generator
+        Draws the directions of the slices.
+
+    Returns
+    -------
+    divergence : Tensor of shape ()
+        Kullback-Leibler divergence, mean over slices.
+    """
+    codes, has_weight = encoded.normalized, model.spec.sliced_weight > 0
+    n_slices = N_SLICES if has_weight else _N_SLICES_LOGGED
+    with torch.set_grad_enabled(has_weight and torch.is_grad_enabled()):
+        directions = random_directions(codes.shape[1], n_slices, codes, generator)
+        return sliced_kl(codes, directions)
+
+
+def objective(
+    model: Model, encoded: Encoded, divergence: Tensor, generator: torch.Generator
+) -> Objective:
     """Return the objective that training maximises, for one batch.
 
     In nats,
@@ -51,8 +85,7 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
     another view or of another row of the class (without pairs, the same code), and
     ``z`` the noise.  The first two lines are ``NoiseInjectedDIM`` (Butakov et al.,
     arXiv:2410.06993), the third is ``DeepInfoMax`` (Hjelm et al., arXiv:1808.06670).
-    Terms of weight 0 are left out.  KL_sliced is measured in any case, because
-    ``match_curve_`` records it.
+    Terms of weight 0 are left out.
 
     ============ ==================== ===============================================
     term         weight               what it is
@@ -80,16 +113,17 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
         In training mode; its ``spec`` has the weights of the terms.
     encoded : Encoded
         Codes and features of the batch.
+    divergence : Tensor of shape ()
+        KL_sliced, which training has measured to log it (``match_divergence``).
     generator : torch.Generator
-        Draws directions of slices, noise, and the positions of I_local.
+        Draws noise, and the positions of I_local.
 
     Returns
     -------
     objective : Objective
-        The value of J, with gradient, and two numbers to log.
+        The value of J, with gradient, and the information to log.
     """
     spec, terms, reported = model.spec, [], []
-    divergence = _sliced_kl(model, encoded, generator)
     if spec.sliced_weight:
         radial = radial_kl(encoded.normalized)
         terms.append(-spec.sliced_weight * (divergence + RADIAL_SHARE * radial))
@@ -104,7 +138,7 @@ def objective(model: Model, encoded: Encoded, generator: torch.Generator) -> Obj
     if model.discriminator is not None:
         codes = model.channel.squash(encoded.normalized)
         terms.append(-spec.prior_weight * model.discriminator.fooling_loss(codes))
-    return Objective(sum(terms), _weighted_mean(reported), divergence.detach())
+    return Objective(sum(terms), _weighted_mean(reported))
 
 
 def information(model: Model, encoded: Encoded, generator: torch.Generator) -> Tensor:
@@ -218,28 +252,6 @@ def feature_information(
         with torch.no_grad():
             estimates.append(bound.estimated(scores, values[-1]))
     return torch.stack(values).mean(), torch.stack(estimates).mean()
-
-
-def _sliced_kl(model: Model, encoded: Encoded, generator: torch.Generator) -> Tensor:
-    """Return KL_sliced of ``objective``, a tensor of shape (), in nats.
-
-    With the weight 0 the divergence is only logged: it then has no gradient and is the
-    mean over fewer slices.
-
-    Parameters
-    ----------
-    model : Model
-        Its ``spec.sliced_weight`` is the weight.
-    encoded : Encoded
-        Its ``normalized`` codes are compared with N(0, I).
-    generator : torch.Generator
-        Draws the directions of the slices.
-    """
-    codes, has_weight = encoded.normalized, model.spec.sliced_weight > 0
-    n_slices = N_SLICES if has_weight else _N_SLICES_LOGGED
-    with torch.set_grad_enabled(has_weight and torch.is_grad_enabled()):
-        directions = random_directions(codes.shape[1], n_slices, codes, generator)
-        return sliced_kl(codes, directions)
 
 
 def _weighted_mean(values: list[tuple[float, Tensor]]) -> Tensor:

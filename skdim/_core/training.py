@@ -25,7 +25,7 @@ from .calibration import (
 )
 from .config import TrainingConfig
 from .inference import mean_information, torch_type
-from .losses import objective
+from .losses import match_divergence, objective
 from .model import Model
 from .network import encoder_failure
 from .runtime import sandbox, seeded_generator, take
@@ -275,9 +275,11 @@ def run_epoch(
             draws = model.channel.sample(codes, noise)
             loss = model.discriminator.classification_loss(codes, draws)
             _step(optimizers.discriminator, loss)
-        value, information, divergence = objective(model, encoded, noise)
+        divergence = match_divergence(model, encoded, noise)
+        value, information = objective(model, encoded, divergence, noise)
         # Read as numbers at once: small tensors that stay would fragment memory.
-        figures = torch.stack([information, divergence, value.detach()]).tolist()
+        figures = [information, divergence.detach(), value.detach()]
+        figures = torch.stack(figures).tolist()
         checked(sum(figures))
         _step(optimizers.encoder, -value)
         if optimizers.schedule is not None:

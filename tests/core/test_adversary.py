@@ -8,7 +8,7 @@ from skdim._core.adversary import Discriminator
 from skdim._core.batches import BatchSource, Data
 from skdim._core.channels import NormalChannel, UniformChannel
 from skdim._core.config import ModelSpec, NetworkSpec, TrainingConfig
-from skdim._core.losses import information, objective
+from skdim._core.losses import information, match_divergence, objective
 from skdim._core.model import Model
 from skdim._core.training import Optimizers, run_epoch
 
@@ -44,7 +44,8 @@ def test_the_objective_moves_the_encoder_and_leaves_the_discriminator_alone():
     model.train()
     before, of_all = copies(model.discriminator), copies(model)
     encoded = model.encode(source.draw(np.arange(64), generator()))
-    value = objective(model, encoded, generator()).value
+    divergence = match_divergence(model, encoded, generator())
+    value = objective(model, encoded, divergence, generator()).value
     assert all(map(torch.equal, of_all, model.parameters()))  # no step was taken
     value.backward()
     assert model.network.encoder.code.weight.grad.abs().sum() > 0
