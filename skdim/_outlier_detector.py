@@ -467,5 +467,8 @@ def _inputs(estimator, rows):
 
 
 def _flat(rows):
-    """Return rows of any shape as a float64 array of shape (n_rows, n_columns)."""
-    return rows.reshape(len(rows), -1).astype(np.float64)
+    """Return rows of any shape as a float64 array of shape (n_rows, n_columns).
+
+    It is a view of ``rows`` if these are float64 already.
+    """
+    return rows.reshape(len(rows), -1).astype(np.float64, copy=False)
