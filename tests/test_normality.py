@@ -1,9 +1,11 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
 from skdim import metrics
-from skdim.metrics import normality
+from skdim.metrics import normality, nulls
 
 
 def p_values(test, draw, n_tests, seed=0, **options):
@@ -102,14 +104,17 @@ def test_statistic_is_the_integral_it_stands_for():
     assert result.statistic == pytest.approx(integral)
 
 
-@pytest.mark.parametrize(("n_samples", "n_components"), [(5, 2), (50, 6)])
-def test_cumulants_are_those_of_true_samples(n_samples, n_components):
-    rng, beta = np.random.default_rng(0), 0.7
-    draws = rng.normal(size=(4000, n_samples, n_components))
-    found = [normality._statistic(Z, beta) for Z in draws]
-    mean, variance, _ = normality._null_cumulants(n_samples, n_components, beta)
-    assert np.mean(found) == pytest.approx(mean, rel=0.02)
-    assert np.var(found) == pytest.approx(variance, rel=0.1)
+@pytest.mark.parametrize(
+    ("n_samples", "n_components", "beta"), [(5, 2, 0.7), (20, 6, 1.5)]
+)
+def test_cumulants_are_those_of_true_samples(n_samples, n_components, beta):
+    draws = np.random.default_rng(0).normal(size=(20_000, n_samples, n_components))
+    found = np.array([normality._statistic(Z, beta) for Z in draws])
+    mean, variance, third = nulls.bhep_cumulants(n_samples, n_components, beta)
+    assert np.mean(found) == pytest.approx(mean, rel=0.01)
+    assert np.var(found) == pytest.approx(variance, rel=0.05)
+    # Of infinitely many rows, it is 1.2 times and a fifth of it.
+    assert stats.moment(found, 3) == pytest.approx(third, rel=0.1)
 
 
 def test_third_cumulant_is_that_of_the_eigenvalues():
@@ -122,9 +127,104 @@ def test_third_cumulant_is_that_of_the_eigenvalues():
     kernel = kernel - mean - mean[:, None] + weights @ mean
     root = np.sqrt(weights)
     eigenvalues = np.linalg.eigvalsh(root[:, None] * kernel * root)
-    _, variance, third = normality._null_cumulants(10**9, 1, beta)
+    _, variance, third = nulls.bhep_cumulants(np.inf, 1, beta)
     assert variance == pytest.approx(2 * np.sum(eigenvalues**2))
     assert third == pytest.approx(8 * np.sum(eigenvalues**3))
+
+
+def henze_zirkler_beta(n_samples, n_components):
+    power = 1 / (n_components + 4)
+    return ((2 * n_components + 1) * n_samples / 4) ** power / 2**0.5
+
+
+@pytest.mark.parametrize(("n_samples", "n_components"), [(6, 2), (20, 1), (160, 16)])
+def test_moments_of_whitened_samples_are_exact(n_samples, n_components):
+    rng = np.random.default_rng(0)
+    beta = henze_zirkler_beta(n_samples, n_components)
+    found = [
+        metrics.henze_zirkler_test(rng.normal(size=(n_samples, n_components))).statistic
+        for _ in range(2000)
+    ]
+    mean, variance, _ = nulls._whitened_moments(n_samples, n_components, beta)
+    assert np.mean(found) == pytest.approx(mean, abs=4 * (variance / 2000) ** 0.5)
+    assert np.var(found) == pytest.approx(variance, rel=0.15)  # the limit is 1.37 times
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 5])
+def test_moments_of_whitened_samples_have_their_limit(n_components):
+    # Two ways that share nothing: an integral over matrices, and a Gaussian process.
+    mean, variance, _ = nulls._whitened_moments(50_000, n_components, 1.2)
+    limit = nulls._limit_cumulants(n_components, 1.2)
+    assert mean == pytest.approx(limit[0], rel=1e-3)
+    assert variance == pytest.approx(limit[1], rel=1e-3)
+
+
+def test_third_cumulant_of_the_limit_is_that_of_the_eigenvalues():
+    beta, grid = 1.3, np.linspace(-9, 9, 500)
+    weights = stats.norm.pdf(grid, scale=beta) * (grid[1] - grid[0])
+    product = grid[:, None] * grid
+    kernel = np.exp(-(grid[:, None] ** 2 + grid**2) / 2)
+    kernel *= np.exp(product) - 1 - product - product**2 / 2
+    root = np.sqrt(weights)
+    eigenvalues = np.linalg.eigvalsh(root[:, None] * kernel * root)
+    powers = [np.sum(eigenvalues), 2 * np.sum(eigenvalues**2), 8 * sum(eigenvalues**3)]
+    assert nulls._limit_cumulants(1, beta) == pytest.approx(powers, rel=1e-6)
+
+
+# The log-normal approximation had 3 times as many p-values below 0.001 here.
+def test_henze_zirkler_tail_is_that_of_true_samples():
+    found = p_values(
+        metrics.henze_zirkler_test, lambda rng: rng.normal(size=(80, 8)), 6000
+    )
+    assert np.mean(found < 0.05) == pytest.approx(0.05, abs=0.01)
+    assert np.mean(found < 0.01) == pytest.approx(0.01, abs=0.004)
+    assert np.sum(found < 0.001) < 16  # 6 are expected; 15 or fewer in 999 of 1,000
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.6, 1.5, 1.75])
+@pytest.mark.parametrize("n_components", [1, 3, 16, 128])
+def test_every_accepted_beta_has_size_and_power(n_components, factor):
+    def draw(rng, scale):
+        return rng.normal(size=(150, n_components)) * scale
+
+    options = {"beta": factor * 2 / n_components**0.5}
+    true, wide, wider = (
+        p_values(metrics.bhep_test, lambda rng, s=s: draw(rng, s), n, **options)
+        for s, n in ((1, 1500), (1.3, 20), (3, 20))
+    )
+    assert np.mean(true < 0.05) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(true < 0.01) < 0.02
+    assert np.mean(wide < 0.05) > 0.5
+    assert wider.max() < 1e-4
+
+
+@pytest.mark.parametrize(("n_components", "beta"), [(128, 1.0), (16, 1.5), (4, 0.01)])
+def test_a_beta_that_is_blind_to_scale_is_an_error(n_components, beta):
+    Z = np.random.default_rng(0).normal(size=(200, n_components))
+    with pytest.raises(ValueError, match=r"'beta' .* nearly blind to the scale"):
+        metrics.bhep_test(Z, beta=beta)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 8, 64, 1000])
+@pytest.mark.parametrize("n_samples", [2, 20, 300])
+def test_the_default_beta_never_warns(n_samples, n_components):
+    Z = np.random.default_rng(0).normal(size=(n_samples, n_components))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for given in (None, 2 / n_components**0.5):
+            assert 0 < metrics.bhep_test(Z, beta=given).pvalue <= 1
+
+
+def test_bhep_resamples_where_the_approximation_fails():
+    def draw(rng):
+        return rng.normal(size=(20, 8))
+
+    beta = 2 * 2 / 8**0.5
+    with pytest.warns(UserWarning, match=r"BHEP test .* 20 rows of 8 .* 'n_resamples'"):
+        metrics.bhep_test(draw(np.random.default_rng(0)), beta=beta)
+    options = {"beta": beta, "n_resamples": 39, "random_state": 1}
+    found = p_values(metrics.bhep_test, draw, 60, **options)
+    assert stats.kstest(found, "uniform").pvalue > 0.01
 
 
 @pytest.mark.parametrize("test", [metrics.bhep_test, metrics.henze_zirkler_test])
@@ -148,11 +248,32 @@ def test_singular_covariance_is_an_error():
         metrics.henze_zirkler_test(np.column_stack([Z, Z.sum(axis=1)]))
 
 
-@pytest.mark.parametrize("shape", [(1000, 17), (70, 8)])
+@pytest.mark.parametrize("shape", [(19, 8), (120, 16), (1000, 32), (400, 300)])
 def test_an_approximation_that_fails_is_named(shape):
     Z = np.random.default_rng(0).normal(size=shape)
     with pytest.warns(UserWarning, match="pass 'n_resamples'"):
+        assert 0 <= metrics.henze_zirkler_test(Z).pvalue <= 1
+
+
+@pytest.mark.parametrize("shape", [(20, 8), (135, 16), (310, 20)])
+def test_an_approximation_that_holds_is_not_doubted(shape):
+    Z = np.random.default_rng(0).normal(size=shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         metrics.henze_zirkler_test(Z)
+
+
+def test_whitening_knows_no_units():
+    Z = np.random.default_rng(0).normal(size=(50, 3))
+    expected = metrics.henze_zirkler_test(Z)
+    units = np.array([1e-250, 1.0, 1e300])
+    assert metrics.henze_zirkler_test(Z * units + units) == pytest.approx(expected)
+
+
+def test_far_samples_are_compared_exactly():
+    Z = np.random.default_rng(0).normal(size=(50, 3))
+    pairs = normality._sum_over_pairs(Z, 1.0)
+    assert normality._sum_over_pairs(Z + 1e9, 1.0) == pytest.approx(pairs, rel=1e-5)
 
 
 def test_bad_parameters_are_errors():

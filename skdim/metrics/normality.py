@@ -4,21 +4,25 @@ They decide whether a sample can come from its target distribution.
 """
 
 import warnings
-from itertools import pairwise
 from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 from sklearn.utils import check_random_state
 
-from .samples import check_count, check_sample, normal_sample
+from . import nulls
+from .samples import check_count, check_sample, normal_sample, rows_within_range
 
 __all__ = ["NormalityResult", "bhep_test", "henze_zirkler_test"]
 
 _ENTRIES_AT_ONCE = 2**20  # of the matrix of pairs: 8 MiB
-# Range of ``beta``.  Below it rounding errors dominate, above it the kernel vanishes.
-_BETA = 0.01, 100
+_BETA = 0.01, 100  # beyond, rounding errors dominate for any number of components
+# Largest factor by which a ``beta`` may raise the number of rows that the test needs to
+# see a scale that is 1.3 times too large.
+_MOST_ROWS_LOST = 4
+# The approximate null distributions hold while close pairs of rows add no more than
+# this to the skewness.  Beyond, true samples have p <= 0.001 too often, by simulation.
+_LARGEST_SKEWNESS_OF_PAIRS = 0.5
 
 
 class NormalityResult(NamedTuple):
@@ -36,7 +40,9 @@ class NormalityResult(NamedTuple):
     pvalue: float
 
 
-def bhep_test(Z, output_distribution="normal", *, beta=None):
+def bhep_test(
+    Z, output_distribution="normal", *, beta=None, n_resamples=None, random_state=0
+):
     r"""Test whether a sample follows its target distribution (BHEP test).
 
     The null hypothesis is N(0, I), with no parameter estimated.  The statistic of
@@ -48,9 +54,8 @@ def bhep_test(Z, output_distribution="normal", *, beta=None):
     distribution is first mapped to N(0, 1), component by component.
 
     The p-value approximates the distribution of the statistic under the null hypothesis
-    by a Pearson type III (shifted gamma) distribution.  Mean and variance of this
-    distribution are exact for every number of rows; its third cumulant is the limit for
-    many rows.
+    by a Pearson type III (shifted gamma) distribution.  Mean, variance and skewness of
+    this distribution are exact for every number of rows and components.
 
     Parameters
     ----------
@@ -66,7 +71,17 @@ default="normal"
         Standard deviation of the weight w, from 0.01 to 100.  Small values emphasise
         means and covariances, large ones local detail.  None is
         ``2 / sqrt(n_components)``, which matches typical distances between rows in any
-        dimension.
+        dimension.  The test is blind to a wrong scale with a value that is far from it.
+        A value with which it needs more than 4 times as many rows to see a scale of 1.3
+        is an error; 0.3 to 1.75 times the default never is.
+    n_resamples : int, default=None
+        Number of random samples from N(0, I) of the same shape.  The statistic of Z is
+        compared with their statistics, which gives an exact p-value of at least
+        ``1 / (1 + n_resamples)``.  None uses the Pearson type III approximation.  It
+        holds for all shapes with the default ``beta``, but not for few rows of many
+        components with a larger one; a warning is issued then.
+    random_state : int, RandomState instance or None, default=0
+        Determines the random samples; not used if ``n_resamples`` is None.
 
     Returns
     -------
@@ -79,6 +94,11 @@ default="normal"
     ValueError
         If Z is not an array of finite numbers of that shape, has too few rows, or a
         parameter is invalid.
+
+    Warns
+    -----
+    UserWarning
+        If the approximation does not hold for this shape and ``beta``.
 
     See Also
     --------
@@ -104,18 +124,72 @@ default="normal"
     >>> bhep_test(Z).pvalue > 0.05, bhep_test(Z + 0.2).pvalue > 0.05
     (True, False)
     """
-    Z = normal_sample(Z, output_distribution, min_rows=2)
-    beta = 2 / Z.shape[1] ** 0.5 if beta is None else beta
+    Z = rows_within_range(normal_sample(Z, output_distribution, min_rows=2))
+    n_samples, n_components = Z.shape
+    if beta is None:
+        shape = n_samples, n_components, 2 / n_components**0.5
+    else:
+        shape = n_samples, n_components, _checked_beta(beta, n_components)
+    statistic = _statistic(Z, shape[-1])
+    if n_resamples is not None:
+        return _resampled(statistic, shape, n_resamples, random_state, whiten=False)
+    if beta is not None:
+        _warn_of_approximation("BHEP", shape, nulls.skewness_of_pairs(*shape))
+    return NormalityResult(statistic, float(nulls.bhep_null(*shape).sf(statistic)))
+
+
+def _checked_beta(beta, n_components):
+    """Return the ``beta`` of ``bhep_test`` as a float, or raise ValueError.
+
+    It must be in its range, and let the test see a wrong scale of ``n_components``
+    components.
+    """
     if not (isinstance(beta, Real) and _BETA[0] <= beta <= _BETA[1]):
         raise ValueError(
             f"The 'beta' parameter must be a number from {_BETA[0]} to {_BETA[1]}, but "
             f"got {beta!r}; leave it at None for a choice by the number of components."
         )
-    statistic = _statistic(Z, beta)
-    mean, variance, third = _null_cumulants(*Z.shape, beta)
-    deviation = variance**0.5
-    null = stats.pearson3(third / deviation**3, loc=mean, scale=deviation)
-    return NormalityResult(statistic, float(null.sf(statistic)))
+    default = 2 / n_components**0.5
+    share = nulls.bhep_sensitivity(n_components, float(beta))
+    share /= nulls.bhep_sensitivity(n_components, default)
+    if share < 1 / _MOST_ROWS_LOST:
+        raise ValueError(
+            f"The 'beta' parameter must let the test see samples of a wrong scale, but "
+            f"got {beta!r}, with which it is nearly blind to the scale of "
+            f"{n_components} components; pass a value nearer to {default:.3g}, or "
+            f"leave it at None."
+        )
+    return float(beta)
+
+
+def _resampled(statistic, shape, n_resamples, random_state, *, whiten):
+    """Return the result of a test that compares with the statistics of true samples.
+
+    Parameters
+    ----------
+    statistic : float
+        The statistic of the sample that is tested.
+    shape : tuple of int, int and float
+        Its numbers of rows and of columns, and the ``beta`` of its statistic.
+    n_resamples : int
+        Number of samples from N(0, I).
+    random_state : int, RandomState instance or None
+        Determines them.
+    whiten : bool
+        Whether their means and covariances are made those of N(0, I) first.
+
+    Returns
+    -------
+    result : NormalityResult
+    """
+    check_count("n_resamples", n_resamples)
+    rng = check_random_state(random_state)
+    *size, beta = shape
+    n_above = 0
+    for _ in range(n_resamples):
+        draw = rng.normal(size=size)
+        n_above += _statistic(_whitened(draw) if whiten else draw, beta) >= statistic
+    return NormalityResult(statistic, (1 + n_above) / (1 + n_resamples))
 
 
 def henze_zirkler_test(
@@ -132,8 +206,8 @@ def henze_zirkler_test(
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
-        The sample, such as the output of ``transform`` for held-out rows; more rows
-        than components.
+        The sample, such as the output of ``transform`` for held-out rows; at least two
+        more rows than components.
     output_distribution : {"normal", "uniform"} or scipy.stats distribution, \
 default="normal"
         Target distribution.  The components are independent, and each follows N(0, 1)
@@ -142,9 +216,11 @@ default="normal"
     n_resamples : int, default=None
         Number of random normal samples of the same shape.  The statistic of Z is
         compared with their statistics, which gives an exact p-value of at least
-        ``1 / (1 + n_resamples)``.  None uses the log-normal approximation of Henze and
-        Zirkler instead.  It holds for at most 16 components and at least 10 rows for
-        each of them; otherwise its p-values are wrong, and a warning is issued.
+        ``1 / (1 + n_resamples)``.  None approximates the distribution of the statistic
+        under the null hypothesis by a Pearson type III (shifted gamma) distribution of
+        exact mean and variance.  It does not hold for few rows of many components:
+        fewer than 20 rows of 8 components, 130 of 16, 300 of 20, 3,300 of 32, or any
+        number of 64.  A warning is issued then.
     random_state : int, RandomState instance or None, default=0
         Determines the random samples; not used if ``n_resamples`` is None.
 
@@ -165,6 +241,11 @@ default="normal"
     UserWarning
         If the approximation does not hold for a sample of this shape.
 
+    Notes
+    -----
+    In many components the kernel of the statistic vanishes for all but the closest
+    pairs of rows, and the test loses its power.  ``bhep_test`` does not.
+
     References
     ----------
     Henze and Zirkler, "A class of invariant consistent tests for multivariate
@@ -181,33 +262,31 @@ default="normal"
     False
     """
     Z = normal_sample(Z, output_distribution)
-    Z = _whitened(check_sample(Z, min_rows=Z.shape[1] + 1))
+    Z = _whitened(check_sample(Z, min_rows=Z.shape[1] + 2))
     n_samples, n_components = Z.shape
     exponent = 1 / (n_components + 4)
     beta = ((2 * n_components + 1) * n_samples / 4) ** exponent / 2**0.5
+    shape = n_samples, n_components, beta
     statistic = _statistic(Z, beta)
-    if n_resamples is None:
-        _warn_of_approximation(n_samples, n_components)
-        null = _henze_zirkler_null(n_components, beta)
-        return NormalityResult(statistic, float(null.sf(statistic)))
-    check_count("n_resamples", n_resamples)
-    rng = check_random_state(random_state)
-    draws = (_whitened(rng.normal(size=Z.shape)) for _ in range(n_resamples))
-    n_above = sum(_statistic(draw, beta) >= statistic for draw in draws)
-    return NormalityResult(statistic, (1 + n_above) / (1 + n_resamples))
+    if n_resamples is not None:
+        return _resampled(statistic, shape, n_resamples, random_state, whiten=True)
+    null, skewness = nulls.henze_zirkler_null(*shape)
+    _warn_of_approximation("Henze-Zirkler", shape, skewness)
+    return NormalityResult(statistic, float(null.sf(statistic)))
 
 
-def _warn_of_approximation(n_samples, n_components):
-    """Warn if the log-normal p-value of ``henze_zirkler_test`` is wrong for this shape.
+def _warn_of_approximation(name, shape, skewness):
+    """Warn if the approximate p-value of the test ``name`` is wrong for this shape.
 
-    It is wrong above 16 components, or with fewer than 10 rows for each component.
+    ``shape`` holds the numbers of rows and of columns, and ``beta``.  ``skewness`` is
+    what close pairs of rows add to the skewness of the statistic.
     """
-    if n_components <= 16 and n_samples >= 10 * n_components:
+    if skewness <= _LARGEST_SKEWNESS_OF_PAIRS:  # False if it could not be computed
         return
     warnings.warn(
-        f"The approximate p-value of the Henze-Zirkler test does not hold for "
-        f"{n_samples} rows of {n_components} components; pass 'n_resamples', such as "
-        f"199, for an exact one.",
+        f"The approximate p-value of the {name} test does not hold for {shape[0]} rows "
+        f"of {shape[1]} components with beta={shape[2]:.3g}; pass 'n_resamples', such "
+        f"as 199, for an exact one.",
         stacklevel=3,
     )
 
@@ -220,6 +299,9 @@ def _whitened(Z):
     components of Z, each scaled to variance 1.  ValueError is raised if the covariance
     is singular.
     """
+    # Columns in units of their range, so that huge and tiny ones are no problem.
+    low, high = Z.min(axis=0) / 2, Z.max(axis=0) / 2
+    Z = (Z / 2 - low) / np.where(high > low, high - low, 1)
     left, values, _ = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
     if values[-1] <= values[0] * len(Z) * np.finfo(np.float64).eps:
         raise ValueError(
@@ -241,78 +323,24 @@ def _statistic(Z, beta):
     wider = 1 + beta**2
     to_normal = np.exp(-(beta**2) / (2 * wider) * squares).sum()
     return float(
-        _sum_over_pairs(Z, squares, beta) / n_samples
+        _sum_over_pairs(Z, beta) / n_samples
         - 2 * wider ** (-n_components / 2) * to_normal
         + n_samples * (1 + 2 * beta**2) ** (-n_components / 2)
     )
 
 
-def _sum_over_pairs(Z, squares, beta):
+def _sum_over_pairs(Z, beta):
     """Return the sum of ``exp(-beta^2 |z_i - z_j|^2 / 2)`` over all i and j.
 
-    Z has the shape (n_samples, n_components), and ``squares`` holds the squared norm of
-    each row, of shape (n_samples,).  The sum is computed in blocks, so that memory does
-    not grow with the square of ``n_samples``.
+    Z has the shape (n_samples, n_components).  The sum is computed in blocks, so that
+    memory does not grow with the square of ``n_samples``.
     """
     n_rows = max(1, _ENTRIES_AT_ONCE // len(Z))  # a block of pairs at a time
+    Z = Z - np.median(Z, axis=0)  # far from 0, differences of squares would be inexact
+    squares = np.square(Z).sum(axis=1)
     total = 0.0
     for start in range(0, len(Z), n_rows):
         rows = slice(start, start + n_rows)
         distances = squares[rows, None] + squares - 2 * Z[rows] @ Z.T
         total += np.exp(-(beta**2) / 2 * distances.clip(min=0)).sum()
     return total
-
-
-def _null_cumulants(n_samples, n_components, beta):
-    """Return mean, variance and third cumulant of ``_statistic`` for rows from N(0, I).
-
-    These three floats determine the p-value of ``bhep_test``.  Mean and variance are
-    exact, the third cumulant is the limit for many rows.  The statistic is
-    ``n_samples`` times the mean over all i and j of the kernel
-    ``exp(-beta^2 |z_i - z_j|^2 / 2)``, centred so that its expectation over either
-    argument under N(0, I) is 0.  The cumulants are sums of expected products of
-    kernels; these expectations are Gaussian integrals, known in closed form.
-    """
-
-    def expected(*edges):
-        """Return the expected product of kernels, one for each of some pairs of rows.
-
-        Each edge is a pair (i, j) of row numbers from 0 to 3, with the kernel of rows i
-        and j.  The rows are independent and follow N(0, I); the kernels are not
-        centred.
-        """
-        laplacian = np.zeros((4, 4))
-        for i, j in edges:
-            laplacian[[i, j], [i, j]] += 1
-            laplacian[[i, j], [j, i]] -= 1
-        determinant = np.linalg.det(np.eye(4) + beta**2 * laplacian)
-        return determinant ** (-n_components / 2)
-
-    path1, path2, path3 = (expected(*pairwise(range(k))) for k in (2, 3, 4))
-    double, triangle = expected((0, 1), (0, 1)), expected((0, 1), (1, 2), (2, 0))
-    square = double - 2 * path2 + path1**2
-    own = 4 * (path2 - path1**2)
-    variance = own / n_samples + 2 * (1 - 1 / n_samples) * square
-    third = 8 * (triangle - 3 * path3 + 3 * path1 * path2 - path1**3)
-    return 1 - path1, variance, third
-
-
-def _henze_zirkler_null(n_components, beta):
-    """Return the approximate null distribution of the Henze-Zirkler statistic.
-
-    It is a frozen log-normal distribution of scipy.  Its mean and variance are those
-    which Henze and Zirkler give for the statistic of normal samples, with this number
-    of components and this ``beta`` (see ``_statistic``).
-    """
-    d, b2 = n_components, beta**2
-    a, w = 1 + 2 * b2, (1 + b2) * (1 + 3 * b2)
-    pairs = d * (d + 2)
-    mean = 1 - a ** (-d / 2) * (1 + d * b2 / a + pairs * b2**2 / (2 * a**2))
-    variance = (
-        2 * (1 + 4 * b2) ** (-d / 2)
-        + 2 * a**-d * (1 + 2 * d * b2**2 / a**2 + 3 * pairs * b2**4 / (4 * a**4))
-        - 4 * w ** (-d / 2) * (1 + 3 * d * b2**2 / (2 * w) + pairs * b2**4 / (2 * w**2))
-    )
-    log_variance = np.log1p(variance / mean**2)
-    scale = mean * np.exp(-log_variance / 2)
-    return stats.lognorm(log_variance**0.5, scale=scale)

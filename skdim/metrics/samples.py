@@ -12,13 +12,17 @@ from sklearn.utils import check_array
 from .._utils.distributions import Distribution
 from .._validation import is_count
 
+_HUGE = 1e100  # sums of squares of larger numbers may overflow
+
 __all__ = [
     "check_count",
     "check_positive",
     "check_sample",
     "normal_sample",
     "random_directions",
+    "rows_within_range",
     "sample_floor",
+    "scale_of",
 ]
 
 
@@ -134,7 +138,7 @@ def _real_numbers(Z, name):
     options = {"ensure_2d": False, "allow_nd": True, "ensure_min_samples": 0}
     try:
         return check_array(Z, dtype=np.float64, ensure_all_finite=False, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} must be an array of real numbers, but it could not be converted "
             f"to one ({error}); pass an array of floats."
@@ -170,6 +174,27 @@ def normal_sample(Z, output_distribution, *, min_rows=1):
     """
     target = Distribution(output_distribution)
     return target.to_normal(check_sample(Z, min_rows=min_rows))
+
+
+def rows_within_range(Z):
+    """Return a sample whose numbers are small enough to be squared.
+
+    A row with a number beyond 1e100 is multiplied by a factor that makes it 1e100, so
+    that the direction of the row is kept.  For a test or a distance that compares
+    probabilities it is as infinitely far from the target distribution as before.  Z and
+    the result have the shape (n_samples, n_components).
+    """
+    sizes = np.abs(Z).max(axis=1, keepdims=True)
+    return Z if sizes.max() <= _HUGE else Z / np.maximum(sizes / _HUGE, 1)
+
+
+def scale_of(Z):
+    """Return a number to divide a sample by, so that squares do not overflow.
+
+    It is the largest magnitude in Z if that is beyond 1e100, and otherwise 1.
+    """
+    largest = float(np.abs(Z).max())
+    return largest if largest > _HUGE else 1.0
 
 
 def check_count(name, value):
