@@ -1,6 +1,9 @@
 import functools
+import inspect
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -193,6 +196,121 @@ ALL = [*DISTANCES, *SUMMARIES, metrics.total_correlation, metrics.bhep_test]
 def test_what_is_no_sample_is_an_error(function, Z, message):
     with pytest.raises(ValueError, match=message):
         function(Z)
+
+
+# Extreme numbers
+
+NORMAL = np.random.default_rng(0).normal(size=(120, 3))
+LARGEST = np.finfo(float).max
+NEURAL = [metrics.neural_dependency_measure, metrics.neural_mutual_information]
+# Functions of something else than a sample.
+OTHERS = {"channel_capacity", "sample_floor", "two_sample_test"}
+
+
+def with_cells(value, n_cells=1):
+    Z = NORMAL.copy()
+    Z[:n_cells, 0] = value
+    return Z
+
+
+EXTREMES = {
+    "a huge cell": with_cells(1e160),
+    "the largest cells": with_cells(LARGEST, 5),
+    "the smallest cell": with_cells(-LARGEST),
+    "two ends": np.where(NORMAL > 0, LARGEST, -LARGEST),
+    "huge": NORMAL * 1e200,
+    "to the end": NORMAL / abs(NORMAL).max() * LARGEST,
+    "tiny": NORMAL * 1e-310,
+    "denormal": np.where(NORMAL > 0, 5e-324, 0),
+    "units": NORMAL * [1e-300, 1, 1e300],
+    "far": NORMAL + np.array([1e200, 1e10, 0]),
+    "equal": np.full((120, 3), LARGEST),
+    "zeros": np.zeros((120, 3)),
+    "integers": np.where(NORMAL > 0, 2**62, -(2**62)),
+}
+
+
+def value_of(function, Z, **options):
+    """Return the value of a metric, which is an error of the documentation at most."""
+    if function in NEURAL:
+        options["n_steps"] = 10
+    arguments = [Z, Z] if function is metrics.neural_mutual_information else [Z]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "These .* rows are few")
+        try:
+            return function(*arguments, **options)
+        except ValueError as error:
+            assert function is metrics.henze_zirkler_test
+            assert "must have a covariance of full rank" in str(error)
+            return 0.0
+
+
+@pytest.mark.parametrize("Z", EXTREMES.values(), ids=EXTREMES)
+@pytest.mark.parametrize(
+    "name",
+    [n for n in metrics.__all__ if not n.endswith("_score") and n not in OTHERS],
+)
+def test_every_finite_number_has_a_finite_value(name, Z):
+    function = getattr(metrics, name)
+    values = [value_of(function, Z)]
+    if "output_distribution" in inspect.signature(function).parameters:
+        for distribution in ("uniform", stats.expon(), stats.lognorm(1)):
+            values.append(value_of(function, Z, output_distribution=distribution))
+    assert np.isfinite(np.hstack(values)).all()
+
+
+def test_huge_samples_are_as_far_as_they_are():
+    for function in (metrics.sliced_wasserstein_distance, metrics.norm_spread):
+        expected = 1e220 * function(1e80 * NORMAL)
+        assert function(1e300 * NORMAL) == pytest.approx(expected)
+    assert metrics.effective_rank(1e300 * NORMAL) == pytest.approx(
+        metrics.effective_rank(NORMAL)
+    )
+    assert metrics.reference_information(1e300 * NORMAL) == pytest.approx(
+        metrics.reference_information(100 * NORMAL)
+    )
+    for function in (metrics.kolmogorov_smirnov_distance, metrics.norm_distance):
+        assert function(1e300 * NORMAL) == pytest.approx(function(1e80 * NORMAL))
+    statistics = [metrics.bhep_test(s * NORMAL).statistic for s in (1e300, 1e80, 1e9)]
+    assert statistics == pytest.approx([1 + 120 * (1 + 8 / 3) ** -1.5] * 3)
+
+
+def test_one_huge_cell_is_one_outlier():
+    expected = metrics.bhep_test(with_cells(1e6))
+    assert metrics.bhep_test(with_cells(1e160)) == pytest.approx(expected)
+    assert metrics.bhep_test(with_cells(-LARGEST)).statistic < 2 * expected.statistic
+    assert metrics.henze_zirkler_test(with_cells(1e160)).pvalue < 1e-6
+
+
+@pytest.mark.parametrize("noise", [5e-324, 1e-200, 1e-20, 1e20, LARGEST])
+def test_every_noise_has_a_finite_information(noise):
+    for distribution in ("normal", "uniform"):
+        capacity = metrics.channel_capacity(noise, 10**6, distribution)
+        assert 0 <= capacity < np.inf
+    found = metrics.reference_information(NORMAL, reference_noise=noise)
+    assert found == pytest.approx(np.log(120) if noise < 1 else 0, abs=1e-6)
+
+
+def test_a_number_beyond_floats_is_an_error():
+    with pytest.raises(ValueError, match="array of real numbers"):
+        metrics.norm_spread([[10**400], [1]])
+    with pytest.raises(ValueError, match="'n_components' parameter"):
+        metrics.channel_capacity(1.0, 10**400)
+    with pytest.raises(ValueError, match="'noise_scale' parameter"):
+        metrics.channel_capacity(10**400, 1)
+
+
+@pytest.mark.parametrize(
+    "second", [NORMAL, NORMAL.tolist(), torch.zeros(3, 2), pd.DataFrame(NORMAL)]
+)
+@pytest.mark.parametrize(
+    "function",
+    [*DISTANCES, *SUMMARIES, metrics.bhep_test, metrics.henze_zirkler_test],
+)
+def test_a_second_sample_is_sent_to_the_right_function(function, second):
+    with pytest.raises(ValueError, match=r"second sample; .*metrics\.two_sample_test"):
+        function(NORMAL, second)
 
 
 @pytest.mark.parametrize("function", [*SUMMARIES, metrics.total_correlation])

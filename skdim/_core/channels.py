@@ -329,7 +329,9 @@ class UniformChannel(Channel):
         return cls(0.5 / math.expm1(capacity / n_components))
 
     def capacity(self, n_components: int) -> float:
-        return n_components * math.log1p(0.5 / self.noise_scale)
+        if self.noise_scale > 1e-300:
+            return n_components * math.log1p(0.5 / self.noise_scale)
+        return n_components * -math.log(2 * self.noise_scale)  # as 0.5 / it overflows
 
     @property
     def noise_share(self) -> float:

@@ -157,6 +157,12 @@ class Distribution:
 
 def _not_a_distribution(distribution: Any) -> ValueError:
     """Return the ValueError to raise for an object that is no valid distribution."""
+    if hasattr(distribution, "__len__") and not isinstance(distribution, str):
+        return ValueError(
+            f"The 'output_distribution' parameter must be a distribution, but got a "
+            f"{type(distribution).__name__}, which looks like a second sample; pass "
+            f"two samples to skdim.metrics.two_sample_test."
+        )
     return ValueError(
         f"The 'output_distribution' parameter must be one of {sorted(DISTRIBUTIONS)} "
         f"or a continuous distribution of scipy.stats with valid parameters, such as "

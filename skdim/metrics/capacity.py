@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from numbers import Integral, Real
 
 from .. import _core
@@ -63,15 +63,15 @@ def channel_capacity(
             f"The 'noise_distribution' parameter must be one of {sorted(channels)}, "
             f"but got {noise_distribution!r}; pass one of these names."
         )
-    if not (isinstance(noise_scale, Real) and 0 < noise_scale < math.inf):
+    if not (isinstance(noise_scale, Real) and 0 < noise_scale <= sys.float_info.max):
         raise ValueError(
             f"The 'noise_scale' parameter must be a number above 0, but got "
             f"{noise_scale!r}; pass the scale of the noise in the units of the code."
         )
-    if not (isinstance(n_components, Integral) and n_components > 0):
+    if not (isinstance(n_components, Integral) and 0 < n_components <= sys.maxsize):
         raise ValueError(
-            f"The 'n_components' parameter must be an integer above 0, but got "
-            f"{n_components!r}; pass the number of components of the code."
+            f"The 'n_components' parameter must be an integer from 1 to {sys.maxsize}, "
+            f"but got {n_components!r}; pass the number of components of the code."
         )
     channel = channels[noise_distribution](float(noise_scale))
     return channel.capacity(int(n_components))

@@ -8,7 +8,15 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from .._utils.distributions import Distribution
-from .samples import check_count, check_sample, normal_sample, random_directions
+from .samples import (
+    check_count,
+    check_sample,
+    in_units,
+    normal_sample,
+    random_directions,
+    rows_within_range,
+    scale_of,
+)
 
 __all__ = [
     "epps_pulley_distance",
@@ -77,10 +85,11 @@ default="normal"
     Z, target = check_sample(Z), _with_finite_variance(output_distribution)
     rng = check_random_state(random_state)
     directions = random_directions(Z.shape[1], n_projections, rng)
-    projections = np.sort(Z @ directions, axis=0)
-    draws = (target.sample(Z.shape, rng) @ directions for _ in range(n_draws))
+    scale = scale_of(Z)
+    projections = np.sort(Z / scale @ directions, axis=0)
+    draws = (target.sample(Z.shape, rng) / scale @ directions for _ in range(n_draws))
     squares = [np.mean((projections - np.sort(draw, axis=0)) ** 2) for draw in draws]
-    return float(np.sqrt(np.mean(squares)))
+    return in_units(np.sqrt(np.mean(squares)), scale)
 
 
 def _with_finite_variance(output_distribution):
@@ -145,7 +154,7 @@ default="normal"
     >>> kolmogorov_smirnov_distance(Z) < 0.05 < kolmogorov_smirnov_distance(2 * Z)
     True
     """
-    Z = normal_sample(Z, output_distribution)
+    Z = rows_within_range(normal_sample(Z, output_distribution))
     rng = check_random_state(random_state)
     directions = random_directions(Z.shape[1], n_projections, rng)
     projections = np.sort(Z @ directions, axis=0)
@@ -205,7 +214,7 @@ default="normal"
     >>> epps_pulley_distance(Z) < 0.05 < epps_pulley_distance(2 * Z)
     True
     """
-    Z = normal_sample(Z, output_distribution)
+    Z = rows_within_range(normal_sample(Z, output_distribution))
     rng = check_random_state(random_state)
     projections = Z @ random_directions(Z.shape[1], n_projections, rng)
     knots = _KNOT_STEP * np.arange(_N_KNOTS)
@@ -270,7 +279,7 @@ default="normal"
     >>> norm_distance(Z) < 0.05 < norm_distance(1.05 * Z)
     True
     """
-    Z = normal_sample(Z, output_distribution)
+    Z = rows_within_range(normal_sample(Z, output_distribution))
     norms = np.sort(np.linalg.norm(Z, axis=1))
     return float(_kolmogorov_smirnov(stats.chi(Z.shape[1]).cdf(norms[:, None]))[0])
 

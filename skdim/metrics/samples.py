@@ -4,6 +4,7 @@ The floor is the mean distance of samples drawn from the target distribution its
 """
 
 import inspect
+import sys
 from numbers import Real
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "check_count",
     "check_positive",
     "check_sample",
+    "in_units",
     "normal_sample",
     "random_directions",
     "rows_within_range",
@@ -195,6 +197,14 @@ def scale_of(Z):
     """
     largest = float(np.abs(Z).max())
     return largest if largest > _HUGE else 1.0
+
+
+def in_units(value, scale):
+    """Return ``value * scale`` as a float, and the largest float if it overflows.
+
+    ``value`` is a statistic of a sample that was divided by ``scale_of`` it.
+    """
+    return min(float(value) * scale, sys.float_info.max)
 
 
 def check_count(name, value):

@@ -11,7 +11,13 @@ from .. import _core
 from .._base import BaseInfoMax
 from .capacity import channel_capacity
 from .distances import sliced_wasserstein_distance
-from .samples import check_count, check_positive, normal_sample, sample_floor
+from .samples import (
+    check_count,
+    check_positive,
+    normal_sample,
+    sample_floor,
+    scale_of,
+)
 
 __all__ = [
     "capacity_share_score",
@@ -272,8 +278,12 @@ default="normal"
     rng = check_random_state(random_state)
     if len(Z) > _MOST_ROWS:
         Z = Z[rng.choice(len(Z), _MOST_ROWS, replace=False)]
+    scale = scale_of(Z)
+    Z = Z / scale
     Z = Z - Z.mean(axis=0)
-    Z = Z / max(1.0, np.sqrt(np.mean(Z**2))) / reference_noise
+    # Narrower noise tells no more rows apart, and its squares would overflow.
+    reference_noise = max(reference_noise, 1e-100)
+    Z = Z / max(1 / scale, np.sqrt(np.mean(Z**2))) / reference_noise
     noises = (rng.normal(size=Z.shape) for _ in range(n_draws))
     infonce = _core.bounds.infonce_of_samples
     channel = _core.channels.NormalChannel(1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special, stats
 
-from .samples import check_sample, normal_sample
+from .samples import check_sample, in_units, normal_sample, scale_of
 
 __all__ = ["effective_rank", "norm_spread", "total_correlation"]
 
@@ -56,8 +56,9 @@ default="normal"
     True
     """
     Z = normal_sample(Z, output_distribution, min_rows=2)
-    norms = np.linalg.norm(Z, axis=1)
-    return float(norms.std(ddof=1) / stats.chi(Z.shape[1]).std())
+    scale = scale_of(Z)
+    norms = np.linalg.norm(Z / scale, axis=1)
+    return in_units(norms.std(ddof=1) / stats.chi(Z.shape[1]).std(), scale)
 
 
 def total_correlation(Z):
@@ -109,7 +110,7 @@ def total_correlation(Z):
     """
     Z = check_sample(Z)
     Z = check_sample(Z, min_rows=Z.shape[1] + 1)
-    Z = Z[:, np.ptp(Z, axis=0) > 0]
+    Z = Z[:, Z.max(axis=0) > Z.min(axis=0)]
     if Z.shape[1] < 2:
         return 0.0
     scores = special.ndtri(stats.rankdata(Z, axis=0) / (len(Z) + 1))
@@ -164,6 +165,7 @@ default="normal"
     2.0
     """
     Z = normal_sample(Z, output_distribution, min_rows=2)
+    Z = Z / max(np.abs(Z).max(), np.finfo(float).tiny)
     if not np.ptp(Z, axis=0).any():
         return 0.0
     values = np.linalg.svd(Z - Z.mean(axis=0), compute_uv=False)
