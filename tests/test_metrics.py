@@ -237,7 +237,7 @@ def value_of(function, Z, **options):
     arguments = [Z, Z] if function is metrics.neural_mutual_information else [Z]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "These .* rows are few")
+        warnings.filterwarnings("ignore", "120 rows are few")
         try:
             return function(*arguments, **options)
         except ValueError as error:
@@ -392,6 +392,47 @@ def test_neural_information_is_that_of_a_normal_channel(d, noise):
     assert found == pytest.approx(metrics.channel_capacity(noise, d), abs=0.15)
     shuffled = metrics.neural_mutual_information(X, Z[::-1], n_steps=100)
     assert shuffled == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:200 rows are few")
+@pytest.mark.parametrize("n_columns", [1, 4, 20])
+def test_independent_samples_have_no_negative_information(n_columns):
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        X, Z = rng.normal(size=(2, 200, n_columns))
+        options = {"n_steps": 60, "random_state": seed}
+        assert abs(metrics.neural_mutual_information(X, Z, **options)) < 0.1
+
+
+def test_few_rows_of_many_columns_are_named():
+    Z = np.random.default_rng(0).normal(size=(200, 5))
+    with pytest.warns(UserWarning, match="200 rows are few for 5 columns"):
+        metrics.neural_dependency_measure(Z, n_steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics.neural_mutual_information(Z[:, :2], Z[:, 2:4], n_steps=1)
+
+
+def test_few_rows_show_most_of_the_information():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    Z = X + 0.5 * rng.normal(size=(400, 2))
+    found = metrics.neural_mutual_information(X, Z, n_steps=150)
+    expected = metrics.channel_capacity(0.5, 2)  # 1.61
+    assert 0.65 * expected < found < 1.2 * expected
+
+
+def test_information_knows_ranks_alone():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 1))
+    Z = X + 0.5 * rng.normal(size=(600, 1))
+    expected = metrics.neural_mutual_information(X, Z, n_steps=60)
+    assert expected == pytest.approx(metrics.channel_capacity(0.5, 1), abs=0.2)
+    maps = np.exp(5 * X), -np.exp(-3 * Z)
+    assert metrics.neural_mutual_information(*maps, n_steps=60) == expected
+    X[0] = 1e6
+    found = metrics.neural_mutual_information(X, Z, n_steps=60)
+    assert found == pytest.approx(expected, abs=0.1)
 
 
 def test_networks_are_repeatable_and_leave_generators_alone():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,9 +14,13 @@ from .runtime import sandbox, seeded_generator
 __all__ = ["divergence_from_shuffled"]
 
 _SIZES = (256, 256)
-_BATCH_SIZE, _RATE, _WEIGHT_DECAY = 512, 2e-3, 1e-3
-_N_SHUFFLES = 10  # shuffles of the held-out rows that one bound averages over
-_STEPS_PER_CHECK = 50
+_LARGEST_BATCH, _RATE, _WEIGHT_DECAY = 512, 2e-3, 1e-3
+_MOST_STEPS_PER_CHECK = 50
+# One bound averages over at least 10 shuffles, and over this many rows.
+_N_SHUFFLES, _N_SHUFFLED = 10, 4096
+# Factors of the scores to choose from.  Scores of a network that has seen few rows are
+# too large; the factor 0 makes it the constant one, whose bound is 0.
+_FACTORS = torch.linspace(0, 2, 33, dtype=torch.float64, device="cpu")
 
 
 def divergence_from_shuffled(
@@ -32,26 +34,28 @@ def divergence_from_shuffled(
     other.  For two blocks, ``KL(p || q)`` is their mutual information.
 
     A network learns ``log(p / q)`` by logistic regression on 60 % of the rows, against
-    rows whose blocks are shuffled independently.  Every 50 steps, the Donsker-Varadhan
+    rows whose blocks are shuffled independently.  Every few steps, the Donsker-Varadhan
     bound of the network (Belghazi et al., arXiv:1801.04062) is computed on another 20 %
-    of the rows, and the network weights with the largest bound are kept.  The result is
-    the bound that these weights give on the remaining 20 %.
+    of the rows, for several factors from 0 to 2 of its scores.  The network weights and
+    the factor with the largest bound are kept.  The result is the bound that they give
+    on the remaining 20 %.  If no network is better than a constant, the result is 0.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_columns)
-        At least 5 rows; columns of mean 0 and variance 1 are best.
+        At least 5 rows; columns that follow N(0, 1) are best.
     widths : list of int
         Number of columns of each block; they add up to ``n_columns``.
     n_steps : int
-        Number of training steps, rounded up to a multiple of 50.
+        Number of training steps.
     seed : int
         Determines the split of the rows, the initial network and the shuffling.
 
     Returns
     -------
     divergence : float
-        In nats; it can be slightly negative.
+        In nats; it can be slightly negative, as the rows that it is computed on chose
+        neither weights nor factor.
     """
     with sandbox(gradients=True):
         data = torch.tensor(rows, dtype=torch.float32, device="cpu")
@@ -61,15 +65,17 @@ def divergence_from_shuffled(
         sizes = [n_train, len(data) - n_train - n_test, n_test]
         train, validation, test = data[order].split(sizes)
         network = _Critic(data.shape[1], generator)
-        best, kept = -math.inf, network.state_dict()
-        for _ in range(-(-n_steps // _STEPS_PER_CHECK)):
-            _learn(network, train, widths, generator)
-            value = _bound(network, validation, widths, seed)
-            if value > best:
-                best = value
+        best, factor, kept = 0.0, 0, network.state_dict()
+        # A network of few rows is at its best after few steps.
+        n_at_once = min(_MOST_STEPS_PER_CHECK, max(5, n_train // 50))
+        for done in range(0, n_steps, n_at_once):
+            _learn(network, train, widths, generator, min(n_at_once, n_steps - done))
+            bounds = _bounds(network, validation, widths, seed)
+            if bounds.max() > best:
+                best, factor = float(bounds.max()), int(bounds.argmax())
                 kept = {k: v.clone() for k, v in network.state_dict().items()}
         network.load_state_dict(kept)
-        return _bound(network, test, widths, seed)
+        return float(_bounds(network, test, widths, seed)[factor])
 
 
 class _Critic(nn.Module):
@@ -122,9 +128,13 @@ def _shuffled(rows: Tensor, widths: list[int], generator: torch.Generator) -> Te
 
 
 def _learn(
-    network: _Critic, train: Tensor, widths: list[int], generator: torch.Generator
+    network: _Critic,
+    train: Tensor,
+    widths: list[int],
+    generator: torch.Generator,
+    n_steps: int,
 ) -> None:
-    """Train the critic for 50 steps to tell rows from rows with shuffled blocks.
+    """Train the critic for some steps to tell rows from rows with shuffled blocks.
 
     The loss is the cross-entropy of logistic regression, so that scores become log
     density ratios.
@@ -134,14 +144,17 @@ def _learn(
     network : _Critic
         The critic, which is changed.
     train : Tensor of shape (n_rows, n_columns)
-        Each step draws 512 of these rows as they are, and 512 to be shuffled.
+        Each step draws some of these rows as they are, and as many to be shuffled: 512,
+        or as many as there are.
     widths : list of int
         Number of columns of each block.
     generator : torch.Generator
         Draws rows and shuffles blocks.
+    n_steps : int
+        Number of steps.
     """
-    for _ in range(_STEPS_PER_CHECK):
-        shape = 2, _BATCH_SIZE
+    shape = 2, min(_LARGEST_BATCH, len(train))
+    for _ in range(n_steps):
         index = torch.randint(len(train), shape, generator=generator, device="cpu")
         batch, other = train[index]
         scores = network(torch.cat([batch, _shuffled(other, widths, generator)]))
@@ -153,11 +166,11 @@ def _learn(
 
 
 @torch.no_grad()
-def _bound(network: _Critic, rows: Tensor, widths: list[int], seed: int) -> float:
-    """Return the Donsker-Varadhan bound that the critic reaches on held-out rows.
+def _bounds(network: _Critic, rows: Tensor, widths: list[int], seed: int) -> Tensor:
+    """Return the Donsker-Varadhan bounds that the critic reaches on held-out rows.
 
-    Used during training to choose the best weights of the critic, and after it for the
-    final estimate.
+    Used during training to choose the best weights of the critic and a factor, and
+    after it for the final estimate.
 
     Parameters
     ----------
@@ -168,16 +181,21 @@ def _bound(network: _Critic, rows: Tensor, widths: list[int], seed: int) -> floa
     widths : list of int
         Number of columns of each block.
     seed : int
-        Determines the 10 shuffles of the rows that the bound averages over.  With the
-        same seed, bounds of different weights can be compared.
+        Determines the shuffles of the rows that the bound averages over.  With the same
+        seed, bounds of different weights can be compared.
 
     Returns
     -------
-    bound : float
-        Estimated lower bound, in nats, on the Kullback-Leibler divergence of the
-        distribution of rows from that of rows with independent blocks.
+    bounds : Tensor of shape (n_factors,)
+        Estimated lower bounds, in nats, on the Kullback-Leibler divergence of the
+        distribution of rows from that of rows with independent blocks, one for each of
+        ``_FACTORS`` of the scores.
     """
     generator = seeded_generator(seed + 1)
-    shuffles = (_shuffled(rows, widths, generator) for _ in range(_N_SHUFFLES))
+    n_shuffles = max(_N_SHUFFLES, _N_SHUFFLED // len(rows))
+    shuffles = (_shuffled(rows, widths, generator) for _ in range(n_shuffles))
     unpaired = torch.cat([network(shuffled) for shuffled in shuffles])
-    return float(donsker_varadhan_of(network(rows).double(), unpaired.double()))
+    factors = _FACTORS[:, None]
+    return donsker_varadhan_of(
+        factors * network(rows).double(), factors * unpaired.double()
+    )
