@@ -309,7 +309,7 @@ def test_a_number_beyond_floats_is_an_error():
     [*DISTANCES, *SUMMARIES, metrics.bhep_test, metrics.henze_zirkler_test],
 )
 def test_a_second_sample_is_sent_to_the_right_function(function, second):
-    with pytest.raises(ValueError, match=r"second sample; .*metrics\.two_sample_test"):
+    with pytest.raises(ValueError, match=r"like a sample, .*metrics\.two_sample_test"):
         function(NORMAL, second)
 
 

@@ -20,7 +20,7 @@ _MOST_STEPS_PER_CHECK = 50
 _N_SHUFFLES, _N_SHUFFLED = 10, 4096
 # Factors of the scores to choose from.  Scores of a network that has seen few rows are
 # too large; the factor 0 makes it the constant one, whose bound is 0.
-_FACTORS = torch.linspace(0, 2, 33, dtype=torch.float64, device="cpu")
+_FACTORS = [k / 16 for k in range(33)]
 
 
 def divergence_from_shuffled(
@@ -195,7 +195,7 @@ def _bounds(network: _Critic, rows: Tensor, widths: list[int], seed: int) -> Ten
     n_shuffles = max(_N_SHUFFLES, _N_SHUFFLED // len(rows))
     shuffles = (_shuffled(rows, widths, generator) for _ in range(n_shuffles))
     unpaired = torch.cat([network(shuffled) for shuffled in shuffles])
-    factors = _FACTORS[:, None]
+    factors = torch.tensor(_FACTORS, dtype=torch.float64, device="cpu")[:, None]
     return donsker_varadhan_of(
         factors * network(rows).double(), factors * unpaired.double()
     )

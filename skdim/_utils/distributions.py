@@ -159,9 +159,9 @@ def _not_a_distribution(distribution: Any) -> ValueError:
     """Return the ValueError to raise for an object that is no valid distribution."""
     if hasattr(distribution, "__len__") and not isinstance(distribution, str):
         return ValueError(
-            f"The 'output_distribution' parameter must be a distribution, but got a "
-            f"{type(distribution).__name__}, which looks like a second sample; pass "
-            f"two samples to skdim.metrics.two_sample_test."
+            f"The 'output_distribution' parameter must be a distribution, but got what "
+            f"looks like a sample, of type {type(distribution).__name__}; to compare "
+            f"two samples, call skdim.metrics.two_sample_test."
         )
     return ValueError(
         f"The 'output_distribution' parameter must be one of {sorted(DISTRIBUTIONS)} "
