@@ -171,14 +171,13 @@ def test_third_cumulant_of_the_limit_is_that_of_the_eigenvalues():
     assert nulls._limit_cumulants(1, beta) == pytest.approx(powers, rel=1e-6)
 
 
-# The log-normal approximation had 3 times as many p-values below 0.001 here.
 def test_henze_zirkler_tail_is_that_of_true_samples():
     found = p_values(
-        metrics.henze_zirkler_test, lambda rng: rng.normal(size=(80, 8)), 6000
+        metrics.henze_zirkler_test, lambda rng: rng.normal(size=(80, 8)), 4000
     )
-    assert np.mean(found < 0.05) == pytest.approx(0.05, abs=0.01)
-    assert np.mean(found < 0.01) == pytest.approx(0.01, abs=0.004)
-    assert np.sum(found < 0.001) < 16  # 6 are expected; 15 or fewer in 999 of 1,000
+    assert np.mean(found < 0.05) == pytest.approx(0.05, abs=0.012)
+    assert np.mean(found < 0.01) == pytest.approx(0.01, abs=0.005)
+    assert np.sum(found < 0.001) <= 11  # 4 are expected, more than 11 in 1 of 1,000
 
 
 @pytest.mark.parametrize("factor", [0.3, 0.6, 1.5, 1.75])
@@ -190,9 +189,9 @@ def test_every_accepted_beta_has_size_and_power(n_components, factor):
     options = {"beta": factor * 2 / n_components**0.5}
     true, wide, wider = (
         p_values(metrics.bhep_test, lambda rng, s=s: draw(rng, s), n, **options)
-        for s, n in ((1, 1500), (1.3, 20), (3, 20))
+        for s, n in ((1, 1000), (1.3, 20), (3, 20))
     )
-    assert np.mean(true < 0.05) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(true < 0.05) == pytest.approx(0.05, abs=0.025)
     assert np.mean(true < 0.01) < 0.02
     assert np.mean(wide < 0.05) > 0.5
     assert wider.max() < 1e-4
