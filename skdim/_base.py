@@ -177,7 +177,12 @@ channels) or (n_samples, channels, height, width)
             At least two rows of a table, or images.  X may also be an object whose
             ``__len__`` and ``__getitem__`` give such rows, for instance an HDF5 or Zarr
             array or a torch dataset; it is read batch by batch.  Arrays of floats or
-            uint8, memory-mapped or not, are not copied as a whole.
+            uint8, memory-mapped or not, are not copied as a whole.  Training rounds
+            each number to single precision, so that copies of X in float32, float64 or
+            an integer type give the same model.  It does not round columns of a table,
+            or channels of images, that would suffer: those with a mean above 8,192
+            standard deviations, a mean or deviation above 1e30, or a deviation below
+            1e-30.  A float32 copy of such a column is other data.
         y : array-like of shape (n_samples,), default=None
             Classes, -1 for unknown.  Required if ``supervised`` is True, otherwise
             ignored.
@@ -604,10 +609,11 @@ channels) or (n_samples, channels, height, width)
             Codes that follow ``output_distribution_``.  If ``output_layer`` is not
             "code", the output of that layer instead, of shape (n_samples, n_units) and
             standardised by column.  float32 for float32, half precision and uint8
-            input, otherwise float64.
+            input, otherwise float64; the numbers agree up to rounding.
         """
         rows = self._check_rows(X, "transform")
-        with self._restored(rows) as (model, device):
+        is_double = _core.inference.is_double(rows)
+        with self._restored(is_double) as (model, device):
             to = getattr(rows, "device", "cpu")
             outputs = _core.inference.transform(model, rows, device, to)
         if self.output_distribution_ is None:  # the outputs are a layer below the code
@@ -653,7 +659,7 @@ channels) or (n_samples, channels, height, width)
         """
         rows = self._check_rows(X, "score_samples")
         self._check_has_density()
-        with self._restored(rows, gradients=True) as (model, device):
+        with self._restored(is_double=True, gradients=True) as (model, device):
             return returned(_core.density.log_density(model, rows, device), X)
 
     def score(self, X, y=None):
@@ -706,7 +712,7 @@ channels) or (n_samples, channels, height, width)
         seed, labels = self._state["seed"], None
         if self._state["spec"]["pairs"]["by_class"] and y is not None:
             labels = check_labels(self, y, rows)
-        with self._restored(rows, **changes) as (model, device):
+        with self._restored(is_double=False, **changes) as (model, device):
             source = _core.batches.BatchSource(
                 _core.batches.Data(rows, labels),
                 model.network.input,
@@ -719,7 +725,7 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _representation(self, rows):
-        """Return standardised rows and learned features, for outlier detectors.
+        """Return rows, standardised rows and learned features, for outlier detectors.
 
         Parameters
         ----------
@@ -728,30 +734,32 @@ channels) or (n_samples, channels, height, width)
 
         Returns
         -------
+        rounded : ndarray of shape (n_rows, n_inputs)
+            Flattened rows in double precision, rounded as in training: rows in single
+            and in double precision give the same.
         standardized : ndarray of shape (n_rows, n_inputs)
-            Flattened rows, standardised by column or channel; outliers are not bounded.
+            The same rows, standardised by column or channel; outliers are not bounded.
         features : ndarray of shape (n_rows, n_features)
             Output of the layer before the code, flattened and not standardised.  The
             encoder's output, not normalised, if the encoder is the user's and does not
             name its parts.
         """
         rows = _as_core_rows(rows, self._fitted_row_shape)
-        with self._restored(rows) as (model, device):
+        with self._restored(is_double=True) as (model, device):
             return _core.inference.representation(model, rows, device)
 
     @contextmanager
-    def _restored(self, rows, gradients=False, **changes):
+    def _restored(self, is_double, gradients=False, **changes):
         """Context manager that yields the fitted model, rebuilt from ``_state``.
 
         Parameters
         ----------
-        rows : array-like
-            Rows to predict for.  Only their data type is used: the model computes in
-            double precision for float64, and otherwise in single precision; a user's
-            encoder always gets single precision.
+        is_double : bool
+            True makes the model compute in double precision, except for a user's
+            encoder, which always gets single precision.  False computes in single
+            precision, as training does.
         gradients : bool
-            True allows gradients, and makes the model compute in double precision.
-            False computes without gradients.
+            True allows gradients, False computes without them.
         **changes : object
             Fields of ``ModelSpec`` to replace, such as ``bound="infonce"``.
 
@@ -766,7 +774,7 @@ channels) or (n_samples, channels, height, width)
         with _core.inference.restored(
             self._fitted_spec(**changes),
             self._state["weights"],
-            rows,
+            is_double,
             self._state["seed"],
             device,
             gradients,
