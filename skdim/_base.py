@@ -177,7 +177,12 @@ channels) or (n_samples, channels, height, width)
             At least two rows of a table, or images.  X may also be an object whose
             ``__len__`` and ``__getitem__`` give such rows, for instance an HDF5 or Zarr
             array or a torch dataset; it is read batch by batch.  Arrays of floats or
-            uint8, memory-mapped or not, are not copied as a whole.
+            uint8, memory-mapped or not, are not copied as a whole.  Training rounds
+            each number to single precision, so that copies of X in float32, float64 or
+            an integer type give the same model.  It does not round columns of a table,
+            or channels of images, that would suffer: those with a mean above 8,192
+            standard deviations, a mean or deviation above 1e30, or a deviation below
+            1e-30.  A float32 copy of such a column is other data.
         y : array-like of shape (n_samples,), default=None
             Classes, -1 for unknown.  Required if ``supervised`` is True, otherwise
             ignored.
@@ -604,10 +609,11 @@ channels) or (n_samples, channels, height, width)
             Codes that follow ``output_distribution_``.  If ``output_layer`` is not
             "code", the output of that layer instead, of shape (n_samples, n_units) and
             standardised by column.  float32 for float32, half precision and uint8
-            input, otherwise float64.
+            input, otherwise float64; the numbers agree up to rounding.
         """
         rows = self._check_rows(X, "transform")
-        with self._restored(rows) as (model, device):
+        is_double = _core.inference.is_double(rows)
+        with self._restored(is_double) as (model, device):
             to = getattr(rows, "device", "cpu")
             outputs = _core.inference.transform(model, rows, device, to)
         if self.output_distribution_ is None:  # the outputs are a layer below the code
@@ -631,8 +637,19 @@ channels) or (n_samples, channels, height, width)
         With as many components as columns this is a density of rows.  With fewer it is
         a density along the directions in which the code changes.  It misses rows that
         are unusual only in other directions, and cannot be compared with a density of
-        all columns.  Where the encoder maps several regions to one code, the density is
-        too high in each region.  Compare rows under one fitted model only.
+        all columns.  With more components than columns, codes lie on a surface of as
+        many dimensions as there are columns, and ``J^T J`` takes the place of ``J
+        J^T``.  This is the density of N(0, I) on that surface, which is not normalised:
+        its integral over all rows is not 1.  Columns that did not vary in training
+        count as none.  Compare rows under one fitted model only.
+
+        Where the encoder folds, so that several regions of rows have the same codes,
+        the density is too high in each of them.  With as many components as columns,
+        the mean over rows like the training rows is minus their entropy, plus the
+        entropy of the region given the code (0 without folds, at most ``log 2`` where
+        up to two regions share a code, ``log m`` for m), minus the Kullback-Leibler
+        divergence of the codes from N(0, I).  So a high mean alone does not show a good
+        density.  Folds are more common without views (see the example).
 
         Parameters
         ----------
@@ -648,12 +665,26 @@ channels) or (n_samples, channels, height, width)
         Raises
         ------
         ValueError
-            If there are more components than columns that vary, or if ``output_layer``
-            is not "code".
+            If ``output_layer`` is not "code".
+
+        Examples
+        --------
+        Two fits without views to a column that follows N(0, 1), whose entropy is 1.42
+        nats.  One of them folds, and its mean is 0.41 above -1.42, where ``log 2``
+        would be 0.69.
+
+        >>> import numpy as np
+        >>> from skdim import NoiseInjectedDIM
+        >>> X = np.random.default_rng(0).normal(size=(8000, 1))
+        >>> for seed in (0, 2):
+        ...     dim = NoiseInjectedDIM(1, views=None, random_state=seed).fit(X[:4000])
+        ...     print(round(float(dim.score_samples(X[4000:]).mean()), 1))
+        -1.4
+        -1.0
         """
         rows = self._check_rows(X, "score_samples")
         self._check_has_density()
-        with self._restored(rows, gradients=True) as (model, device):
+        with self._restored(is_double=True, gradients=True) as (model, device):
             return returned(_core.density.log_density(model, rows, device), X)
 
     def score(self, X, y=None):
@@ -706,7 +737,7 @@ channels) or (n_samples, channels, height, width)
         seed, labels = self._state["seed"], None
         if self._state["spec"]["pairs"]["by_class"] and y is not None:
             labels = check_labels(self, y, rows)
-        with self._restored(rows, **changes) as (model, device):
+        with self._restored(is_double=False, **changes) as (model, device):
             source = _core.batches.BatchSource(
                 _core.batches.Data(rows, labels),
                 model.network.input,
@@ -719,7 +750,7 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _representation(self, rows):
-        """Return standardised rows and learned features, for outlier detectors.
+        """Return rows, standardised rows and learned features, for outlier detectors.
 
         Parameters
         ----------
@@ -728,30 +759,32 @@ channels) or (n_samples, channels, height, width)
 
         Returns
         -------
+        rounded : ndarray of shape (n_rows, n_inputs)
+            Flattened rows in double precision, rounded as in training: rows in single
+            and in double precision give the same.
         standardized : ndarray of shape (n_rows, n_inputs)
-            Flattened rows, standardised by column or channel; outliers are not bounded.
+            The same rows, standardised by column or channel; outliers are not bounded.
         features : ndarray of shape (n_rows, n_features)
             Output of the layer before the code, flattened and not standardised.  The
             encoder's output, not normalised, if the encoder is the user's and does not
             name its parts.
         """
         rows = _as_core_rows(rows, self._fitted_row_shape)
-        with self._restored(rows) as (model, device):
+        with self._restored(is_double=True) as (model, device):
             return _core.inference.representation(model, rows, device)
 
     @contextmanager
-    def _restored(self, rows, gradients=False, **changes):
+    def _restored(self, is_double, gradients=False, **changes):
         """Context manager that yields the fitted model, rebuilt from ``_state``.
 
         Parameters
         ----------
-        rows : array-like
-            Rows to predict for.  Only their data type is used: the model computes in
-            double precision for float64, and otherwise in single precision; a user's
-            encoder always gets single precision.
+        is_double : bool
+            True makes the model compute in double precision, except for a user's
+            encoder, which always gets single precision.  False computes in single
+            precision, as training does.
         gradients : bool
-            True allows gradients, and makes the model compute in double precision.
-            False computes without gradients.
+            True allows gradients, False computes without them.
         **changes : object
             Fields of ``ModelSpec`` to replace, such as ``bound="infonce"``.
 
@@ -766,7 +799,7 @@ channels) or (n_samples, channels, height, width)
         with _core.inference.restored(
             self._fitted_spec(**changes),
             self._state["weights"],
-            rows,
+            is_double,
             self._state["seed"],
             device,
             gradients,
@@ -827,25 +860,13 @@ channels) or (n_samples, channels, height, width)
             )
 
     def _check_has_density(self):
-        """Raise ValueError if the fitted model cannot compute a density of rows.
-
-        It can if ``output_layer`` is "code" and there are no more components than
-        columns that vary.
-        """
-        network = self._state["spec"]["network"]
-        if network["output_layer"] != "code":
+        """Raise ValueError if the fitted model has no codes, and so no density."""
+        output_layer = self._state["spec"]["network"]["output_layer"]
+        if output_layer != "code":
             raise ValueError(
                 f"score_samples needs codes, because layers below them follow no "
-                f"distribution. Got output_layer={network['output_layer']!r}; use "
+                f"distribution. Got output_layer={output_layer!r}; use "
                 f"output_layer='code'."
-            )
-        scale = self._state["weights"]["network.input.inverse_scale"]
-        n_varying = np.count_nonzero(np.broadcast_to(scale, network["input_shape"]))
-        if network["n_components"] > n_varying:
-            raise ValueError(
-                f"score_samples needs no more components than columns that vary. Got "
-                f"n_components={network['n_components']} and {n_varying} such columns; "
-                f"lower 'n_components'."
             )
 
     @property

@@ -243,7 +243,7 @@ class Reconstruction(_Plain):
         # There are at most as many directions as rows, however wide these are.
         _, sizes, self.directions = np.linalg.svd(errors, full_matrices=False)
         self.variances = sizes**2 / len(rows) + _LEAST_VARIANCE
-        self.left_out = self._size(errors, own)
+        self.left_out = self.sizes = self._size(errors, own)
 
     def __call__(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray
@@ -266,7 +266,10 @@ class Reconstruction(_Plain):
         -------
         sizes : ndarray of shape (n_rows,)
         """
-        return self._size(self._residuals(rows, features, own), own)
+        sizes = self._size(self._residuals(rows, features, own), own)
+        # With few training rows, what is left of a row without itself is so little that
+        # rounding, which depends on the batch, shows.  So it is computed only once.
+        return np.where(own == _NOT_TRAINED_ON, sizes, self.sizes[own])
 
     def _residuals(
         self, rows: np.ndarray, features: np.ndarray, own: np.ndarray

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from . import _core
 from ._base import BaseInfoMax, unchanged_on_error
 from ._noise_injected_dim import NoiseInjectedDIM
 from ._novelty import Columns, Novelty
@@ -137,7 +138,9 @@ class InfoMaxOutlierDetector(OutlierMixin, Stamped, BaseEstimator):
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width, \
 channels)
             Rows of a table, or images; at least 4.  ``image_shape`` of the estimator
-            allows images as flat rows.
+            allows images as flat rows.  Rows are rounded to single precision as in
+            ``NoiseInjectedDIM.fit``, here and in scoring, so that float32 and float64
+            copies of rows give the same scores.
         y : None
             Ignored.
 
@@ -288,7 +291,8 @@ channels)
         if self.support_fraction is not None:
             n_kept = max(3, math.ceil(self.support_fraction * len(rows)))
             n_out = len(rows) - n_kept
-            order = np.argsort(-Columns(_flat(rows)).left_out, kind="stable")
+            rounded = _core.inference.as_trained_on(rows)
+            order = np.argsort(-Columns(rounded).left_out, kind="stable")
             support[order[:n_out]] = False
         return support
 
@@ -455,20 +459,12 @@ def _inputs(estimator, rows):
 
     Returns
     -------
-    rows, standardized : ndarray of shape (n_rows, n_columns)
-        The rows, flattened; and the same standardised by the training data.
+    rounded, standardized : ndarray of shape (n_rows, n_columns)
+        The rows, flattened and rounded as the estimator rounds them in training; and
+        the same standardised by the training data.
     features : ndarray of shape (n_rows, n_features)
         The layer before the code.  Features are rounded to single precision, because
         sums in batches of another size round differently.
     """
-    rows = rows.astype(np.float64)
-    standardized, features = estimator._representation(rows)
-    return _flat(rows), standardized, features.astype(np.float32).astype(np.float64)
-
-
-def _flat(rows):
-    """Return rows of any shape as a float64 array of shape (n_rows, n_columns).
-
-    It is a view of ``rows`` if these are float64 already.
-    """
-    return rows.reshape(len(rows), -1).astype(np.float64, copy=False)
+    rounded, standardized, features = estimator._representation(rows)
+    return rounded, standardized, features.astype(np.float32).astype(np.float64)

@@ -14,6 +14,14 @@ ESTIMATORS = [
 
 DETECTORS = [InfoMaxOutlierDetector(NoiseInjectedDIM(**SMALL))]
 
+# The defaults of the constructors, but for the number of epochs: the data of the checks
+# have fewer columns than codes have components by default.
+DEFAULTS = [
+    NoiseInjectedDIM(max_iter=2),
+    DeepInfoMax(max_iter=2),
+    InfoMaxOutlierDetector(),
+]
+
 CLASSES = {type(estimator).__name__: type(estimator) for estimator in ESTIMATORS}
 
 # Checks that scikit-learn generates only for its own estimators.  They are kept by

@@ -12,6 +12,7 @@ import pytest
 import sklearn
 import torch
 from estimators import (
+    DEFAULTS,
     DETECTORS,
     ESTIMATORS,
     UNGENERATED,
@@ -52,7 +53,7 @@ def outputs(fitted):
 # Of scikit-learn
 
 
-@parametrize_with_checks(ESTIMATORS + DETECTORS)
+@parametrize_with_checks(ESTIMATORS + DETECTORS + DEFAULTS)
 def test_generated_check(estimator, check):
     check(estimator)
 

@@ -54,9 +54,11 @@ def test_volume_is_half_the_log_determinant_and_none_without_full_rank():
     matrices = torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(0)).double()
     expected = torch.logdet(matrices @ matrices.mT) / 2
     torch.testing.assert_close(log_volume(matrices), expected)
+    torch.testing.assert_close(log_volume(matrices.mT), expected)
     flat = matrices[:1] * 1.0
     flat[:, 2] = flat[:, 0] / 3 - flat[:, 1]  # in the plane of the others
-    assert log_volume(flat).item() == log_volume(0 * flat).item() == -np.inf
+    for matrix in (flat, 0 * flat, flat.mT):
+        assert log_volume(matrix).item() == -np.inf
 
 
 def test_the_output_distribution_makes_no_difference(rows):
@@ -77,6 +79,40 @@ def test_a_known_density_is_found():
     found = NoiseInjectedDIM(2, random_state=0).fit(train).score_samples(test)
     assert abs(found.mean() - truth.mean()) < 0.3
     assert np.corrcoef(found, truth)[0, 1] > 0.85
+
+
+class Exact(torch.nn.Module):
+    """Encoder with codes of exactly N(0, 1) for one column of N(mean, 1).
+
+    It maps the column ``x`` to ``x - mean``, or folds it: to ``|x|``, mapped to N(0, 1)
+    by its distribution function.
+    """
+
+    def __init__(self, mean, folds):
+        super().__init__()
+        self.mean, self.folds = mean, folds
+        self.weight = torch.nn.Parameter(torch.ones(1, 1))  # training only scales
+
+    def forward(self, inputs):
+        t = inputs.double()
+        x = self.mean + t / (1 - (t / 3) ** 2).sqrt()  # undoes the soft clipping
+        below = torch.special.ndtr(abs(x) - self.mean)
+        share = below - torch.special.ndtr(-abs(x) - self.mean)
+        z = torch.special.ndtri(share) if self.folds else x - self.mean
+        return z * self.weight
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("mean", [0, 0.5, 2])
+def test_the_mean_exceeds_minus_the_entropy_by_that_of_the_region(mean, folds):
+    X, test = mean + np.random.default_rng(0).normal(size=(2, 20_000, 1))
+    settings = {"n_components": 1, "views": None, "input_scaling": (mean, 1.0)}
+    dim = quick(encoder=Exact(mean, folds), max_iter=1, **settings).fit(X)
+    excess = dim.score_samples(test).mean() + stats.norm.entropy()
+    # Given |x|, the log-odds of the other sign are -2 * mean * x.
+    expected = np.logaddexp(0, -2 * mean * test).mean()
+    assert excess == pytest.approx(expected if folds else 0, abs=0.03)
+    assert excess < np.log(2) + 0.03
 
 
 def test_units_of_columns_shift_it_by_their_logarithm(rows):
@@ -103,11 +139,45 @@ def test_own_encoders_stay_single(rows):
     assert_allclose(dim.score_samples(rows[:9]), expected, rtol=1e-2)
 
 
+def by_differences_on_the_surface(dim, X, step=1e-5):
+    """Return the log-density of X under a model of more components than columns."""
+    steps = np.diag(step * X.std(0))
+    slopes = [
+        (dim.transform(X + s) - dim.transform(X - s)) / (2 * s.sum()) for s in steps
+    ]
+    jacobian = np.stack(slopes, 2)
+    volume = np.linalg.slogdet(jacobian.transpose(0, 2, 1) @ jacobian)[1] / 2
+    return stats.norm.logpdf(dim.transform(X)).sum(1) + volume
+
+
+@pytest.mark.parametrize("of", NORMAL)
+def test_with_more_components_than_columns_it_is_that_of_a_surface(rows, of):
+    width = {"n_components": 9, "hidden_layer_sizes": (64,)}
+    dim = quick(of, **width, **NORMAL[of]).fit(rows)
+    expected = by_differences_on_the_surface(dim, rows[:20])
+    assert_allclose(dim.score_samples(rows[:20]), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_components", [2, 3, 5, 9])
+def test_columns_that_do_not_vary_count_as_none(rows, n_components):
+    X = rows[:, :4]
+    constant = np.insert(X, 2, 7.0, axis=1)
+    dim = quick(n_components=n_components).fit(constant)
+    found = dim.score_samples(constant)
+    assert np.isfinite(found).all()
+    moved = constant.copy()
+    moved[:, 2] += 3
+    assert_allclose(dim.score_samples(moved), found)
+
+
+def test_without_a_column_that_varies_it_is_the_density_of_the_code():
+    X = np.full((50, 3), 7.0)
+    dim = quick(n_components=2).fit(X)
+    expected = stats.norm.logpdf(dim.transform(X)).sum(1)
+    assert_allclose(dim.score_samples(X), expected)
+
+
 def test_what_has_no_density_is_refused(rows):
-    constant = np.column_stack([rows[:, :2], np.ones(len(rows))])
-    dim = quick(n_components=3).fit(constant)
-    with pytest.raises(ValueError, match="n_components=3 and 2 such columns"):
-        dim.score_samples(constant)
     dim = quick(output_layer="hidden").fit(rows)
     with pytest.raises(ValueError, match="use output_layer='code'"):
         dim.score_samples(rows)

@@ -145,6 +145,15 @@ def standardized(rows, others=None):
     return layer.standardized(torch.from_numpy(others)).numpy()
 
 
+def test_known_rows_have_one_residual_in_any_batch(rng):
+    rows, features = rng.normal(size=(20, 3)), rng.normal(size=(20, 40))
+    part, own = Reconstruction(rows, features), np.arange(20)
+    whole = part(rows, features, own)
+    alone = [part(rows[i : i + 1], features[i : i + 1], own[i : i + 1]) for i in own]
+    np.testing.assert_array_equal(np.concatenate(alone), whole)
+    np.testing.assert_array_equal(whole, part.left_out)
+
+
 def test_columns_that_never_vary_are_left_out_and_pixels_share_a_scale(rng):
     rows = np.c_[rng.normal(3, 2, size=(100, 2)), np.full(100, 1e6 / 3)]
     scaled = standardized(rows)

@@ -220,8 +220,7 @@ def test_an_encoder_in_double_precision_serves_after_fit_as_in_it(cls, encoder, 
     dim = quick(cls, encoder=encoder).fit(X)
     codes = dim.transform(X)
     assert codes.dtype == dtype
-    tolerance = 1e-4 if dtype == "float32" else 0.1  # other noise in double precision
-    assert dim.score(X) == pytest.approx(dim.information_, abs=tolerance)
+    assert dim.score(X) == pytest.approx(dim.information_, abs=1e-4)
     assert np.isfinite(dim.score_samples(X)).all()
     if cls is NoiseInjectedDIM:  # fit gives its codes these moments
         np.testing.assert_allclose(codes.mean(0), 0, atol=1e-4)

@@ -108,7 +108,7 @@ def network_of(method, X, args, seed):
     """Train a method; return its network, and its estimator or None if a peer."""
     if method in OURS:
         dim = estimator_of(method, args, seed).fit(X)
-        with dim._restored(X) as (model, _):
+        with dim._restored(is_double=False) as (model, _):
             return model.network.cpu(), dim
     case = training.Case("cifar10", N_COMPONENTS, args.epochs * (len(X) // BATCH))
     if method in OF_VIEWS:

@@ -113,7 +113,7 @@ def model_alone(X, X_test, seed, **params):
     dim = NoiseInjectedDIM(random_state=seed, **params).fit(X)
     density, trained_on = -dim.score_samples(X_test), -dim.score_samples(X)
     codes, codes_test = dim.transform(X), dim.transform(X_test)
-    (_, hidden), (_, hidden_test) = dim._representation(X), dim._representation(X_test)
+    hidden, hidden_test = (dim._representation(rows)[-1] for rows in (X, X_test))
     kernels = KernelDensity(bandwidth=dim.noise_scale_).fit(codes)
     errors = X_test - Ridge().fit(codes, X).predict(codes_test)
     scores = {

@@ -6,7 +6,11 @@ If codes ``f(x)`` follow N(0, I), a row ``x`` has the density
 
 For a square ``J`` this is the usual formula.  With fewer components than inputs it is
 that of the coarea formula: the density along the directions in which the code changes
-(Krantz and Parks, *Geometric Integration Theory*, section 5.2).
+(Krantz and Parks, *Geometric Integration Theory*, section 5.2).  With more components
+than inputs, codes lie on a surface of as many dimensions as there are inputs, and
+``det(J^T J)`` takes the place of ``det(J J^T)``, as in the area formula (section 5.1
+there).  The density is then that of N(0, I) on this surface, which does not add up to
+1.
 """
 
 from __future__ import annotations
@@ -29,8 +33,8 @@ __all__ = ["log_density", "log_volume"]
 def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
     """Return the log-density of each row under a model whose codes follow N(0, I).
 
-    It is computed by the change of variables from rows to codes.  With fewer components
-    than inputs, it is the density along the directions in which the code changes.
+    It is computed by the change of variables from rows to codes, as the module
+    describes.  Inputs that did not vary in training count as no inputs.
 
     Parameters
     ----------
@@ -46,8 +50,8 @@ def log_density(model: Model, rows: Any, device: torch.device) -> Tensor:
     Returns
     -------
     log_density : Tensor of shape (n_rows,)
-        In nats, in double precision on the CPU; -inf where the Jacobian of the code has
-        a rank below the number of components.
+        In nats, in double precision on the CPU; -inf where the Jacobian of the code
+        does not have full rank.
     """
     n_numbers = math.prod(rows.shape[1:]) * model.network.n_outputs
     parts = [
@@ -68,7 +72,9 @@ def _of_batch(network: Network, rows: Tensor) -> Tensor:
     z = network(rows)
     # A code depends on its own row alone, so a gradient of a sum over rows serves all.
     gradients = [grad(part.sum(), rows, retain_graph=True)[0] for part in z.unbind(1)]
-    z, jacobian = z.detach(), torch.stack(gradients, 1).flatten(2)
+    z, jacobian = z.detach(), torch.stack(gradients, 1)
+    varies = network.input.inverse_scale > 0
+    jacobian = jacobian[..., varies.expand(rows.shape[1:])]
     return log_volume(jacobian) - (z.square() + math.log(2 * math.pi)).sum(1) / 2
 
 
@@ -77,19 +83,23 @@ def log_volume(jacobian: Tensor) -> Tensor:
 
     This is the term of the log-density by which a map changes volumes.  It is computed
     from the factor R of ``J^T = QR``, because ``J J^T`` would lose half of the digits.
+    Where ``J`` has more rows than columns, ``J^T J`` takes the place of ``J J^T``.
 
     Parameters
     ----------
     jacobian : Tensor of shape (n_rows, n_components, n_inputs)
         Derivatives of the code of each row with respect to its inputs.
-        ``n_components`` must not exceed ``n_inputs``.
 
     Returns
     -------
     log_volume : Tensor of shape (n_rows,)
-        -inf for matrices whose rank, up to rounding, is below ``n_components``.
+        -inf for matrices that, up to rounding, do not have full rank.  0 without
+        inputs.
     """
-    triangle = torch.linalg.qr(jacobian.mT, mode="r").R
+    if not jacobian.shape[2]:
+        return jacobian.new_zeros(len(jacobian))
+    is_tall = jacobian.shape[1] > jacobian.shape[2]
+    triangle = torch.linalg.qr(jacobian if is_tall else jacobian.mT, mode="r").R
     sizes = triangle.diagonal(dim1=-2, dim2=-1).abs()
     rounding = max(jacobian.shape[1:]) * torch.finfo(sizes.dtype).eps
     is_flat = sizes <= rounding * triangle.abs().amax((1, 2))[:, None]

@@ -16,9 +16,17 @@ from .batches import BatchSource, even_batches
 from .config import ModelSpec
 from .losses import information
 from .model import Model
+from .network import InputLayer
 from .runtime import sandbox, seeded_generator, take
 
-__all__ = ["mean_information", "representation", "restored", "torch_type", "transform"]
+__all__ = [
+    "as_trained_on",
+    "is_double",
+    "mean_information",
+    "representation",
+    "restored",
+    "transform",
+]
 
 _EVALUATION_STREAM = 2  # added to the seed: not the views and noise of training
 
@@ -27,7 +35,7 @@ _EVALUATION_STREAM = 2  # added to the seed: not the views and noise of training
 def restored(
     spec: ModelSpec,
     weights: dict[str, np.ndarray],
-    rows: Any,
+    is_double: bool,
     seed: int,
     device: torch.device,
     gradients: bool = False,
@@ -43,17 +51,16 @@ def restored(
         Configuration with which the model was trained.
     weights : dict of str to ndarray
         Weights and buffers by name, as ``Model.weights`` returns them.
-    rows : array-like
-        Rows to predict for.  Only their data type is used: the model computes in double
-        precision for float64, and otherwise in single precision.
+    is_double : bool
+        True makes the model compute in double precision.  False computes in single
+        precision and rounds rows to it, as training does (``InputLayer``).
     seed : int
         Seed of torch's global generator in the block.  Only used if the model runs the
         user's code, which is an encoder or an augmentation.
     device : torch.device
         Where the model computes.
     gradients : bool, default=False
-        True records gradients in the block and makes the model compute in double
-        precision, for determinants of Jacobians.  False records no gradients.
+        True records gradients in the block, False does not.
 
     Yields
     ------
@@ -63,9 +70,7 @@ def restored(
         model = Model(spec, generator=None)
         state = {k: torch.tensor(v, device="cpu") for k, v in weights.items()}
         model.load_state_dict(state, assign=True)
-        dtype = torch.float64 if gradients else torch_type(rows)
-        model.network.to_dtype(dtype)
-        model.critics.to(dtype)
+        model.network.to_dtype(torch.float64 if is_double else torch.float32)
         yield model.to(device).eval()
 
 
@@ -97,8 +102,9 @@ def transform(
         encoder always gets single precision.
     """
     shape = (len(rows), model.network.n_outputs)
+    dtype = torch.float64 if is_double(rows) else torch.float32
     with torch.inference_mode(False):  # for callers that record gradients
-        outputs = torch.empty(shape, dtype=torch_type(rows), device=to)
+        outputs = torch.empty(shape, dtype=dtype, device=to)
     for chunk in batches(len(rows), math.prod(rows.shape[1:])):
         outputs[chunk] = model.network(take(rows, chunk, device)).to(to)
     return outputs
@@ -106,13 +112,13 @@ def transform(
 
 def representation(
     model: Model, rows: Any, device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return standardised rows and learned features of them, for outlier detectors.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, standardised rows and learned features, for outlier detectors.
 
     Parameters
     ----------
     model : Model
-        In evaluation mode.
+        In evaluation mode and in double precision.
     rows : array-like of shape (n_rows, *input_shape)
         Rows before scaling.
     device : torch.device
@@ -120,8 +126,11 @@ def representation(
 
     Returns
     -------
+    rounded : ndarray of shape (n_rows, n_inputs)
+        Flattened rows as training saw them, in double precision: a detector must
+        recognise them (``InputLayer.rounded``).
     standardized : ndarray of shape (n_rows, n_inputs)
-        Flattened rows, standardised by column or channel, without the soft clipping of
+        The same rows, standardised by column or channel, without the soft clipping of
         ``InputLayer``.
     features : ndarray of shape (n_rows, n_features)
         The layer below the code, flattened and not standardised.  For a user's encoder
@@ -129,12 +138,35 @@ def representation(
     """
     network, parts = model.network, []
     for chunk in batches(len(rows), math.prod(rows.shape[1:])):
-        some = take(rows, chunk, device)
+        some = network.input.rounded(take(rows, chunk, device)).double()
         standardized = network.input.standardized(some).flatten(1)
-        both = standardized, network.representation(some)
-        parts.append([part.cpu().numpy() for part in both])
-    standardized, features = map(np.concatenate, zip(*parts, strict=True))
-    return standardized, features
+        part = some.flatten(1), standardized, network.representation(some)
+        parts.append([array.cpu().numpy() for array in part])
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def as_trained_on(rows: Any) -> np.ndarray:
+    """Return rows, rounded as training on them would round them (``InputLayer``).
+
+    Parameters
+    ----------
+    rows : array-like of shape (n_rows, ...)
+        All rows of a data set.
+
+    Returns
+    -------
+    rounded : ndarray of shape (n_rows, n_inputs)
+        Flattened rows in double precision.
+    """
+    with sandbox(gradients=False):
+        layer = InputLayer(tuple(rows.shape[1:]))
+        layer.fit(rows)
+        layer.to_dtype(torch.float32)
+        parts = [
+            layer.rounded(take(rows, chunk)).double().flatten(1).numpy()
+            for chunk in batches(len(rows), math.prod(rows.shape[1:]))
+        ]
+        return np.concatenate(parts)
 
 
 def mean_information(
@@ -182,11 +214,6 @@ def mean_information(
         return float(np.mean(values))
 
 
-def torch_type(rows: Any) -> torch.dtype:
-    """Return the data type to compute in for ``rows``, an array or a tensor.
-
-    It is ``torch.float64`` for rows in double precision, and ``torch.float32`` for all
-    others.
-    """
-    is_double = rows.dtype in (torch.float64, np.dtype("<f8"), np.dtype(">f8"))
-    return torch.float64 if is_double else torch.float32
+def is_double(rows: Any) -> bool:
+    """Return True if ``rows``, an array or a tensor, are in double precision."""
+    return rows.dtype in (torch.float64, np.dtype("<f8"), np.dtype(">f8"))

@@ -21,6 +21,8 @@ __all__ = ["InputLayer", "Network", "build_network", "encoder_failure"]
 
 _OUTLIER_BOUND = 3.0  # in standard deviations
 _FAR = 1e9  # in standard deviations; its square is a number in single precision
+_MOST_DEVIATIONS = 2.0**13  # in a mean; single precision has 24 binary digits
+_LARGEST = 1e30  # well below the largest number in single precision, 3e38
 
 
 class InputLayer(Standardizer):
@@ -32,6 +34,11 @@ class InputLayer(Standardizer):
     ``z / sqrt(1 + (z / 3)^2)``, a soft clipping to (-3, 3) that hardly changes small
     values (Holzmueller et al., arXiv:2407.04491).
 
+    Rows are rounded to single precision before they are scaled, so that rows in single
+    and in double precision give the same inputs, to the bit.  Two things stay exact:
+    columns that single precision would blur (``_needs_double``), and all columns where
+    ``to_dtype`` has asked for double precision.
+
     ``forward(rows)`` takes rows of shape (n_rows, *input_shape) and returns scaled
     inputs of the same shape.
 
@@ -39,6 +46,14 @@ class InputLayer(Standardizer):
     ----------
     input_shape : tuple of int
         Shape of one row: ``(n_features,)`` or ``(channels, height, width)``.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        Data type of scaled inputs; double precision until ``to_dtype`` sets it.
+    is_exact : Tensor of bool
+        True for columns or channels that are not rounded before they are scaled.  Set
+        by ``to_dtype``.
     """
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
@@ -46,6 +61,20 @@ class InputLayer(Standardizer):
         shape = (input_shape[0], *[1] * (len(input_shape) - 1))
         super().__init__(*shape, dtype=torch.float64)
         self.is_image = len(input_shape) > 1
+        self.dtype, self._has_exact = torch.float64, False
+        is_exact = torch.zeros(shape, dtype=torch.bool, device="cpu")
+        self.register_buffer("is_exact", is_exact, persistent=False)
+
+    def to_dtype(self, dtype: torch.dtype) -> None:
+        """Make ``forward`` return inputs in ``dtype``, single or double precision.
+
+        Call it after the scaling was set or loaded, with the layer on the CPU.
+        """
+        self.dtype = dtype
+        self.is_exact = _needs_double(self.mean, self.inverse_scale)
+        self._has_exact = bool(self.is_exact.any())
+        # Single precision serves where it can, because devices compute faster in it.
+        self.to(torch.float64 if self._has_exact else dtype)
 
     def fit(
         self, rows: Any, scaling: tuple[np.ndarray, np.ndarray] | None = None
@@ -59,46 +88,55 @@ class InputLayer(Standardizer):
         scaling : tuple of (mean, scale) or None, default=None
             Two arrays of one number for each column or channel; a scale of 0 turns a
             column into zeros.  None computes mean and standard deviation from all
-            ``rows``, in double precision.
+            ``rows``, rounded as ``forward`` rounds them; the sums are in double
+            precision.
         """
         if scaling is None:
-            mean, deviation, varies = self._moments(rows)
+            mean, deviation, is_blurred = self._moments(rows, torch.float32)
+            if is_blurred.any():
+                exact = self._moments(rows, torch.float64)
+                mean = torch.where(is_blurred, exact[0], mean)
+                deviation = torch.where(is_blurred, exact[1], deviation)
         else:
             mean, deviation = (
                 torch.tensor(part, device="cpu").reshape(self.mean.shape)
                 for part in scaling
             )
-            varies = deviation > 0
         self.mean.copy_(mean)
-        self.inverse_scale.copy_(torch.where(varies, 1 / deviation, 0))
+        self.inverse_scale.copy_(torch.where(deviation > 0, 1 / deviation, 0))
 
-    def _moments(self, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _moments(self, rows: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Return mean and standard deviation of each column or channel of ``rows``.
 
-        ``rows`` has the shape (n_rows, *input_shape).  Standard deviations are those of
-        sums divided by the number of values.  The third tensor is True where the
-        standard deviation is more than a rounding error, else False.  All three have
-        the shape of ``self.mean``.
+        ``rows`` has the shape (n_rows, *input_shape) and is rounded to ``dtype``.
+        Standard deviations are those of sums divided by the number of values, or 0
+        where they are no more than rounding errors of double precision.  The third
+        tensor is True where rounding to single precision blurs the column, else False.
+        All three have the shape of ``self.mean``.
         """
         axes = (0, 2, 3) if self.is_image else (0,)
         count = math.prod(rows.shape) / self.mean.numel()
         chunks = batches(len(rows), 8 * math.prod(rows.shape[1:]))
-
-        def total(of: Callable[[Tensor], Tensor]) -> Tensor:
-            parts = (of(take(rows, chunk).double()).sum(axes) for chunk in chunks)
-            return sum(parts).reshape(self.mean.shape)
-
-        mean = total(lambda x: x / count)
-        # In units of the mean absolute deviation, no square overflows.
-        unit = total(lambda x: (x - mean).abs_() / count)
-        squares = total(lambda x: ((x - mean) / unit).square_().nan_to_num_(0))
+        mean, distance, squares = (torch.zeros_like(self.mean) for _ in range(3))
+        first = take(rows, slice(1)).double().reshape(mean.numel(), -1)[:, 0]
+        first = first.reshape(mean.shape)
+        for chunk in chunks:
+            x = take(rows, chunk).double()
+            mean += (x.to(dtype).double() / count).sum(axes).reshape(mean.shape)
+            away = (x - first).abs_().div_(count)
+            distance += away.sum(axes).reshape(mean.shape)
+        # In this unit no square overflows.  It is a power of two, to change no digit.
+        unit = torch.where(distance > 0, distance / distance.frexp().mantissa, 1)
+        for chunk in chunks:
+            z = (take(rows, chunk).to(dtype).double() - mean).div_(unit)
+            squares += z.square_().sum(axes).reshape(mean.shape)
         deviation = unit * (squares / count).sqrt()
-        # A constant column has a deviation of rounding errors only.
         rounding = 10 * torch.finfo(torch.float64).eps * mean.abs()
-        kind = take(rows, slice(1)).dtype
-        smallest = torch.finfo(kind if kind.is_floating_point else torch.float16).tiny
-        varies = deviation > rounding.clamp_min(smallest)
-        return mean, deviation, varies
+        smallest = torch.finfo(torch.float64).tiny  # whose inverse is finite
+        varies = (distance > 0) & (deviation > rounding.clamp_min(smallest))
+        deviation = torch.where(varies, deviation, 0)
+        is_lost = (distance > 0) & ~varies
+        return mean, deviation, is_lost | _needs_double(mean, 1 / deviation)
 
     def forward(self, rows: Tensor) -> Tensor:
         z = self._scaled(rows, self.inverse_scale)
@@ -125,15 +163,59 @@ class InputLayer(Standardizer):
             scale = torch.where(scale > 0, scale, 1)
         return self._scaled(rows, scale)
 
+    def rounded(self, rows: Tensor) -> Tensor:
+        """Return rows as training sees them: rounded to single precision.
+
+        Columns or channels that ``is_exact`` marks are not rounded.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, *input_shape)
+
+        Returns
+        -------
+        rounded : Tensor of shape (n_rows, *input_shape)
+            In single precision, or in double precision if the rows are and ``is_exact``
+            marks a column.
+        """
+        single = rows.to(torch.float32)
+        if not self._has_exact or rows.dtype != torch.float64:
+            return single
+        return torch.where(self.is_exact, rows, single.double())
+
     def _scaled(self, rows: Tensor, inverse_scale: Tensor) -> Tensor:
         """Return ``(rows - self.mean) * inverse_scale``, clipped to [-1e9, 1e9].
 
         ``rows`` and the result have the shape (n_rows, *input_shape).  Clipping keeps
         squares of the result finite in single precision.
         """
-        z = rows - self.mean
+        z = (rows if self.dtype == torch.float64 else self.rounded(rows)) - self.mean
         largest = torch.finfo(z.dtype).max  # infinity times a scale of 0 is NaN
-        return z.clamp_(-largest, largest).mul_(inverse_scale).clamp_(-_FAR, _FAR)
+        z = z.clamp_(-largest, largest).mul_(inverse_scale).clamp_(-_FAR, _FAR)
+        return z.to(self.dtype)
+
+
+def _needs_double(mean: Tensor, inverse_scale: Tensor) -> Tensor:
+    """Return True for columns that rounding to single precision would blur, else False.
+
+    Rounding moves a number by up to ``2^-24`` of its size.  A column is blurred if its
+    mean is more than ``2^13`` standard deviations: rounding then moves its numbers by
+    about ``2^-11`` deviations or more.  So are columns whose mean or deviation come
+    near the limits of single precision, below 1e-30 or above 1e30.
+
+    Parameters
+    ----------
+    mean, inverse_scale : Tensor of any shape
+        Moments of the columns.  A scale of 0 or infinity marks constant ones.
+
+    Returns
+    -------
+    needs_double : Tensor of bool of that shape
+    """
+    varies = (inverse_scale > 0) & inverse_scale.isfinite()
+    is_far = (mean * inverse_scale).abs() > _MOST_DEVIATIONS
+    is_extreme = (inverse_scale > _LARGEST) | (inverse_scale < 1 / _LARGEST)
+    return (mean.abs() > _LARGEST) | varies & (is_far | is_extreme)
 
 
 class Network(nn.Module):
@@ -200,7 +282,9 @@ class Network(nn.Module):
         encoder keeps the data types of its weights.
         """
         for name, part in self.named_children():
-            if not (self.is_own_encoder and name == "encoder"):
+            if name == "input":
+                part.to_dtype(dtype)
+            elif not (self.is_own_encoder and name == "encoder"):
                 part.to(dtype)
 
     def encode(self, inputs: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from .calibration import (
     diverged,
 )
 from .config import TrainingConfig
-from .inference import mean_information, torch_type
+from .inference import mean_information
 from .losses import match_divergence, objective
 from .model import Model
 from .network import encoder_failure
@@ -338,7 +338,7 @@ def prepare(
         _load(model, weights)
     if weights is None or not keeps_scaling:
         model.network.input.fit(data.rows, config.scaling)
-    model.network.input.to(torch_type(data.rows))
+    model.network.input.to_dtype(torch.float32)
     model.to(config.device)
     _check_users_code(model, data, config.device)
     return model, _source(model, config, data)

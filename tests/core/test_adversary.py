@@ -35,7 +35,7 @@ def setting():
         generator(),
     )
     rows = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-    model.network.input.float()
+    model.network.input.to_dtype(torch.float32)
     return model, BatchSource(Data(rows), model.network.input, model.spec.pairs, 0, CPU)
 
 

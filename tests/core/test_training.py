@@ -89,7 +89,7 @@ def test_rows_in_order_of_class_do_not_spoil_the_batch_statistics():
     network = NetworkSpec("conv", (8,), (1, 28, 28), 2)
     conf = config(model=ModelSpec(network, noise_scale=0.5, critic="channel"))
     model = Model(conf.model, seeded_generator(0))
-    model.network.input.float()
+    model.network.input.to_dtype(torch.float32)
     calibrate(model, conf, source_of(model, conf, rows), seeded_generator(1))
     first = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     with torch.no_grad():
