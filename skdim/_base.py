@@ -110,6 +110,7 @@ class BaseInfoMax(
         "encoder": [NameIn("encoders", "ENCODERS", "auto"), callable],
         "hidden_layer_sizes": [_AUTO, _COUNT, "array-like"],
         "output_layer": [StrOptions({"code", "hidden", "features"})],
+        "final_map": [NameIn("transport", "FINAL_MAPS", "auto")],
         "image_shape": [None, "array-like"],
         "max_iter": [_AUTO, _COUNT],
         "batch_size": [_AUTO, Interval(Integral, 2, None, closed="left")],
@@ -247,9 +248,10 @@ channels) or (n_samples, channels, height, width)
         from call to call: a downstream model trained on earlier codes must be
         retrained.
 
-        The mean and covariance that normalise codes are averages over this call's rows
-        and up to 4,096 rows before them, so that codes of recent rows follow the
-        distribution.  (``DeepInfoMax`` does not normalise codes.)  The learning rate is
+        The mean and covariance that normalise codes, and the distribution functions
+        that the final map is made of, are averages over this call's rows and up to
+        4,096 rows before them, so that codes of recent rows follow the distribution.
+        The order of the components is that of the first call.  The learning rate is
         constant, a third of ``learning_rate_init``.  Ctrl-C raises KeyboardInterrupt
         and leaves the estimator as it was before this call.  ``verbose`` and callbacks
         have no effect, because they report epochs.
@@ -720,6 +722,39 @@ channels) or (n_samples, channels, height, width)
             In nats; higher is better.
         """
         return self._information(X, y)
+
+    @property
+    def explained_variance_ratio_(self):
+        """Share of the variance of standardised inputs that each component explains."""
+        return self._described("explained", "explained_variance_ratio_")
+
+    @property
+    def loadings_(self):
+        """Correlation of each component with each column of the training rows."""
+        return self._described("loadings", "loadings_")
+
+    def _described(self, name, attribute):
+        """Return what the end of training found out about components, an ndarray.
+
+        Parameters
+        ----------
+        name : {"explained", "loadings"}
+        attribute : str
+            Name of the public attribute, for the message.
+
+        Raises
+        ------
+        AttributeError
+            If the estimator is not fitted, or the fitted model has no such description.
+        """
+        found = vars(self).get("_state", {"stream": {"moments": {}}})
+        found = found["stream"]["moments"].get(name)
+        if found is None:
+            raise AttributeError(
+                f"{type(self).__name__} has no {attribute!r}: it is there after fit, "
+                f"for codes{' of tables' if name == 'loadings' else ''}."
+            )
+        return found[0]
 
     def _information(self, X, y=None, **changes):
         """Return ``score(X, y)``, computed with some settings of the model replaced.

@@ -86,6 +86,14 @@ class DeepInfoMax(BaseInfoMax):
         is the layer before the code (*fc* in the paper), and "features" is the
         flattened last convolution of "conv" (*conv* in the paper).
 
+    final_map : {"auto", "close", "gentle", "linear"}, default="auto"
+        Map that brings codes to their distribution when training has ended.  "close"
+        comes as close as the training rows allow.  "gentle" stops earlier: groups of
+        similar codes stay easier to separate by a linear model.  "linear" whitens
+        codes, and no more.  All are invertible.  "auto" is "gentle" with views or
+        ``supervised=True``, and "close" otherwise.  Not used if ``output_layer`` is not
+        "code".
+
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
         width)`` of images that come as flat rows.  Of three numbers the last one counts
@@ -159,6 +167,16 @@ class DeepInfoMax(BaseInfoMax):
 
     batch_size_ : int
         Number of rows used per training step.
+
+    explained_variance_ratio_ : ndarray of shape (n_components,)
+        Share of the variance of the standardised inputs that each component explains,
+        by linear regression on training rows.  ``fit`` orders components by it.  Only
+        if ``output_layer`` is "code".
+
+    loadings_ : ndarray of shape (n_components, n_features_in_)
+        Correlation of each component, before it is mapped to ``prior``, with each
+        column of the training rows.  The largest of each component is positive.  Only
+        for tables, and if ``output_layer`` is "code".
 
     information_ : float
         Mutual information, in nats, of the trained model on training rows, estimated as
@@ -264,6 +282,7 @@ class DeepInfoMax(BaseInfoMax):
         encoder="auto",
         hidden_layer_sizes="auto",
         output_layer="code",
+        final_map="auto",
         image_shape=None,
         max_iter="auto",
         batch_size="auto",
@@ -290,6 +309,7 @@ class DeepInfoMax(BaseInfoMax):
         self.encoder = encoder
         self.hidden_layer_sizes = hidden_layer_sizes
         self.output_layer = output_layer
+        self.final_map = final_map
         self.image_shape = image_shape
         self.max_iter = max_iter
         self.batch_size = batch_size

@@ -74,6 +74,14 @@ default="normal"
         outputs are standardised by column.  "hidden" is the layer before the code.
         "features" is the flattened last convolution of "conv".
 
+    final_map : {"auto", "close", "gentle", "linear"}, default="auto"
+        Map that brings codes to their distribution when training has ended.  "close"
+        comes as close as the training rows allow.  "gentle" stops earlier: groups of
+        similar codes stay easier to separate by a linear model.  "linear" whitens
+        codes, and no more.  All are invertible.  "auto" is "gentle" with views or
+        ``supervised=True``, and "close" otherwise.  Not used if ``output_layer`` is not
+        "code".
+
     image_shape : tuple of int, default=None
         ``(height, width)``, ``(height, width, channels)`` or ``(channels, height,
         width)`` of images that come as flat rows.  Of three numbers the last one counts
@@ -196,6 +204,16 @@ default="normal"
     batch_size_ : int
         Number of rows used per training step.
 
+    explained_variance_ratio_ : ndarray of shape (n_components,)
+        Share of the variance of the standardised inputs that each component explains,
+        by linear regression on training rows.  ``fit`` orders components by it.  Only
+        if ``output_layer`` is "code".
+
+    loadings_ : ndarray of shape (n_components, n_features_in_)
+        Correlation of each component, before it is mapped to
+        ``output_distribution``, with each column of the training rows.  The largest of
+        each component is positive.  Only for tables, and if ``output_layer`` is "code".
+
     information_ : float
         Mutual information, in nats, of the trained model on training rows, estimated as
         by ``score`` but on at most 20 batches.
@@ -250,8 +268,13 @@ default="normal"
     After training, the means and variances that normalise codes are computed again,
     from all training rows without views, and codes are whitened.  In tables with views,
     the noisy codes are whitened instead, so that code directions that hardly survive
-    the views are not blown up.  With views or classes, the norms of codes may vary more
-    than those of N(0, I); the norms are then raised to a power below 1.
+    the views are not blown up.  The final map then brings codes to their distribution.
+    It is fitted to the codes of at most 20,000 training rows, and keeps what a code
+    says about its row, because it is invertible.  ``score`` and ``information_`` are
+    those of the codes before this map.
+
+    N(0, I) does not change if codes are rotated.  So the last rotation is chosen to
+    make components readable: the first explains the most of the inputs, and so on.
 
     References
     ----------
@@ -287,6 +310,7 @@ default="normal"
         encoder="auto",
         hidden_layer_sizes="auto",
         output_layer="code",
+        final_map="auto",
         image_shape=None,
         max_iter="auto",
         batch_size="auto",
@@ -314,6 +338,7 @@ default="normal"
         self.encoder = encoder
         self.hidden_layer_sizes = hidden_layer_sizes
         self.output_layer = output_layer
+        self.final_map = final_map
         self.image_shape = image_shape
         self.max_iter = max_iter
         self.batch_size = batch_size

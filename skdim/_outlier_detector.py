@@ -424,7 +424,9 @@ def default_estimator(rows, steps=_STEPS):
     """
     n_components = min(16, math.prod(rows.shape[1:]))
     steps_per_epoch = max(1, len(rows) // BATCH_SIZE)
-    return NoiseInjectedDIM(n_components, max_iter=math.ceil(steps / steps_per_epoch))
+    max_iter = math.ceil(steps / steps_per_epoch)
+    # Its codes are not used, but its features.
+    return NoiseInjectedDIM(n_components, max_iter=max_iter, final_map="linear")
 
 
 def _surprise(fitted, rows):

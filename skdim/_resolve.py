@@ -109,7 +109,8 @@ def noise_injected(params, input_shape, batch_size):
         If parameters do not fit the data or each other.
     """
     Distribution(params["output_distribution"]).check_copies()
-    network, pairs = _network(params, input_shape), _pairs(params, input_shape)
+    pairs = _pairs(params, input_shape)
+    network = _network(params, input_shape, pairs.has_pairs)
     noise_scale = _noise_scale(params, batch_size, network.is_image, pairs.has_pairs)
     channel = _core.channels.CHANNELS[params["noise_distribution"]](noise_scale)
     # Of tables with views, only the noisy code is whitened: directions that the views
@@ -119,9 +120,6 @@ def noise_injected(params, input_shape, batch_size):
         network=replace(
             network,
             shrinkage=channel.noise_share if of_noisy_code else None,
-            # Without pairs, the norms of training codes say too little about those of
-            # held-out rows.
-            shrinks_norms=pairs.has_pairs,
         ),
         pairs=pairs,
         noise_distribution=params["noise_distribution"],
@@ -156,7 +154,8 @@ def deep_infomax(params, input_shape):
     ValueError
         If parameters do not fit the data or each other.
     """
-    network = _network(params, input_shape)
+    pairs = _pairs(params, input_shape)
+    network = _network(params, input_shape, pairs.has_pairs)
     if not (params["global_weight"] or params["local_weight"]):
         raise ValueError(
             "DeepInfoMax needs information to maximise. Got global_weight=0 and "
@@ -164,7 +163,7 @@ def deep_infomax(params, input_shape):
         )
     return _core.config.ModelSpec(
         network=replace(network, normalizes=False),
-        pairs=_pairs(params, input_shape),
+        pairs=pairs,
         noise_distribution=params["prior"],
         bound=params["objective"],
         global_weight=float(params["global_weight"]),
@@ -439,8 +438,8 @@ def _check_augmentation(step, strength, is_image):
         )
 
 
-def _network(params, input_shape):
-    """Return the configuration of the network: its encoder, sizes and output layer.
+def _network(params, input_shape, has_pairs):
+    """Return the configuration of the network: its encoder, output and final map.
 
     Parameters
     ----------
@@ -448,12 +447,16 @@ def _network(params, input_shape):
         Parameters of an estimator.
     input_shape : tuple of int
         Shape of one row: (n_features,), or (channels, height, width).
+    has_pairs : bool
+        True if codes are compared with those of views or of rows of the same class.
+        ``final_map="auto"`` is then gentle, because tight groups of codes serve
+        classifiers.
 
     Returns
     -------
     network : NetworkSpec
-        The fields ``normalizes``, ``shrinkage`` and ``shrinks_norms``, which say how
-        codes are normalised, have their defaults.
+        The fields ``normalizes`` and ``shrinkage``, which say how codes are normalised,
+        have their defaults.
 
     Raises
     ------
@@ -476,12 +479,16 @@ def _network(params, input_shape):
             "inputs; use output_layer='hidden'."
         )
     is_own = not isinstance(encoder, str)
+    final_map = params["final_map"]
+    if final_map == "auto":
+        final_map = "gentle" if has_pairs else "close"
     return _core.config.NetworkSpec(
         encoder=encoder,
         sizes=() if is_own else _sizes(params["hidden_layer_sizes"], encoder),
         input_shape=input_shape,
         n_components=int(params["n_components"]),
         output_layer=params["output_layer"],
+        final_map=final_map,
     )
 
 
@@ -549,7 +556,7 @@ _PARAMETERS = {
     "bound": "objective",
 }
 # Fields that no parameter sets: they follow from other fields.
-_DERIVED = {"shrinks_norms", "n_noise_draws", "shrinkage", "normalizes"}
+_DERIVED = {"n_noise_draws", "shrinkage", "normalizes"}
 
 
 def differences(asked, fitted, names=()):

@@ -21,7 +21,6 @@ from sklearn.preprocessing import StandardScaler
 from skdim import NoiseInjectedDIM, Views
 from skdim._core import losses
 from skdim._core.channels import CHANNELS
-from skdim._core.normalization import NormShrinker
 from skdim._validation import check_labels
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
@@ -82,9 +81,66 @@ def test_codes_of_the_training_rows_are_standardised_and_uncorrelated(cancer):
     train, _ = cancer
     for views in (None, "auto"):
         codes = NoiseInjectedDIM(4, views=views, random_state=0).fit_transform(train)
-        assert abs(codes.mean(0)).max() < 1e-3
-        assert codes.std(0) == pytest.approx(1, abs=1e-3)
+        assert abs(codes.mean(0)).max() < 0.02
+        assert codes.std(0) == pytest.approx(1, abs=0.03)
         assert abs(np.corrcoef(codes.T) - np.eye(4)).max() < 0.1
+
+
+def test_components_are_ordered_by_what_they_explain_and_say_of_which_columns(cancer):
+    train, _ = cancer
+    train = np.column_stack([train, np.full(len(train), 3.0)])  # explains nothing
+    dim = NoiseInjectedDIM(4, random_state=0).fit(train)
+    codes = dim.transform(train)
+    columns = train[:, :-1]
+    expected = np.corrcoef(codes.T, columns.T)[:4, 4:]
+    assert dim.loadings_.shape == (4, 31)
+    np.testing.assert_allclose(dim.loadings_[:, :-1], expected, atol=2e-3)
+    assert (dim.loadings_[:, -1] == 0).all()
+    assert (dim.loadings_.max(1) == abs(dim.loadings_).max(1)).all()
+    explained = dim.explained_variance_ratio_
+    assert (np.diff(explained) < 0).all() and 0.4 < explained.sum() < 1
+    np.testing.assert_allclose(explained, (expected**2).mean(1), atol=2e-3)
+
+
+def test_loadings_are_those_of_codes_before_their_distribution(cancer):
+    one, two = (
+        NoiseInjectedDIM(3, output_distribution=law, random_state=0).fit(cancer[0])
+        for law in ("normal", "uniform")
+    )
+    np.testing.assert_array_equal(one.loadings_, two.loadings_)
+
+
+def test_images_and_layers_below_the_code_have_no_loadings(digit_images, digit_rows):
+    images = quick(max_iter=1).fit(digit_images[0])
+    assert images.explained_variance_ratio_.shape == (2,)
+    assert not hasattr(images, "loadings_")
+    hidden = quick(max_iter=1, output_layer="hidden").fit(digit_rows[0])
+    assert not hasattr(hidden, "loadings_")
+    assert not hasattr(hidden, "explained_variance_ratio_")
+
+
+def test_a_stream_keeps_the_meaning_of_its_components(digit_rows):
+    train, _ = digit_rows
+    dim = quick(n_components=4)
+    for _ in range(3):
+        dim.partial_fit(train)
+    before = dim.loadings_
+    dim.partial_fit(train)
+    for one, two in zip(before, dim.loadings_, strict=True):
+        assert np.corrcoef(one, two)[0, 1] > 0.9
+
+
+def test_a_closer_map_is_closer_and_keeps_the_information(digit_rows):
+    train, test = digit_rows
+
+    def fit(final_map):
+        dim = NoiseInjectedDIM(4, views=None, final_map=final_map, random_state=0)
+        dim.fit(train)
+        return sliced_wasserstein_distance(dim.transform(test)), dim.score(test)
+
+    linear, gentle, close = map(fit, ("linear", "gentle", "close"))
+    assert close[0] < gentle[0] < linear[0]
+    assert linear[1] == gentle[1] == close[1]
 
 
 def test_information_approaches_the_capacity(digit_rows):
@@ -504,7 +560,7 @@ def test_interrupted_fit_warns_and_is_usable(digit_rows):
         dim.fit(train)
     assert dim.n_iter_ == 2
     codes = dim.transform(train)
-    assert codes.std(0) == pytest.approx(1, abs=1e-3)
+    assert codes.std(0) == pytest.approx(1, abs=0.03)
     assert np.isfinite(dim.score(test))
 
 
@@ -801,29 +857,15 @@ def test_noise_of_images_is_drawn_several_times(digit_images, digit_rows, monkey
 def test_sliced_weight_brings_the_norms_closer(digit_images, monkeypatch):
     # Slices of many components are nearly normal whatever their norms are.
     train, test = digit_images
-    monkeypatch.setattr(NormShrinker, "fit_power", lambda *args: None)
 
     def off(share):
         monkeypatch.setattr(losses, "RADIAL_SHARE", share)
-        dim = quick(n_components=32, max_iter=20, sliced_weight=50.0)
+        dim = quick(
+            n_components=32, max_iter=20, sliced_weight=50.0, final_map="linear"
+        )
         return abs(norm_spread(dim.fit(train).transform(test)) - 1)
 
     assert off(losses.RADIAL_SHARE) < 0.8 * off(0.0)
-
-
-def test_norms_of_many_components_are_drawn_in_where_there_are_views(
-    digit_rows, monkeypatch
-):
-    train, test = digit_rows
-
-    def norms(**params):
-        dim = NoiseInjectedDIM(64, random_state=0, max_iter=40, **params)
-        return norm_spread(dim.fit(train).transform(test))
-
-    plain, drawn = norms(views=None), norms()
-    monkeypatch.setattr(NormShrinker, "fit_power", lambda *args: None)
-    assert norms(views=None) == plain
-    assert abs(drawn - 1) < 0.15 < abs(norms() - 1)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ SHARED = {
     "encoder": "auto",
     "hidden_layer_sizes": "auto",
     "output_layer": "code",
+    "final_map": "auto",
     "max_iter": "auto",
     "batch_size": "auto",
     "learning_rate_init": 6e-3,
@@ -221,7 +222,7 @@ def test_classes_without_views_are_pairs_for_everything(output_distribution):
     params = {"supervised": True, "views": None}
     params |= {"output_distribution": output_distribution, "n_components": 2}
     model = noise_injected(**params)
-    assert model.pairs.has_pairs and model.network.shrinks_norms
+    assert model.pairs.has_pairs and model.network.final_map == "gentle"
     assert model.network.shrinkage is None
     assert model.noise_distribution == "normal"
     critic = Model(model, torch.Generator().manual_seed(0)).critics["channel"]
@@ -253,13 +254,24 @@ def test_encoder_and_its_sizes(shape, params, encoder, sizes):
         assert model.network.input_shape == shape
 
 
+@pytest.mark.parametrize("shape", [TABLE, IMAGES])
+def test_the_final_map_is_gentle_where_codes_serve_classifiers(shape):
+    for resolve in (noise_injected, deep_infomax):
+        views = "jitter" if shape == TABLE else "erase"
+        assert resolve(shape, views=views).network.final_map == "gentle"
+        assert resolve(shape, views=None).network.final_map == "close"
+        classes = resolve(shape, views=None, supervised=True)
+        assert classes.network.final_map == "gentle"
+        for asked in ("close", "gentle", "linear"):
+            assert resolve(shape, final_map=asked).network.final_map == asked
+
+
 def test_codes_are_normalized_by_what_they_are_for():
     table, alone = noise_injected().network, noise_injected(views=None).network
     images = noise_injected(IMAGES).network
     of_prior = deep_infomax().network
-    assert table.shrinkage is not None and table.shrinks_norms
-    assert alone.shrinkage is None and not alone.shrinks_norms
-    assert images.shrinkage is None and images.shrinks_norms
+    assert table.shrinkage is not None
+    assert alone.shrinkage is None and images.shrinkage is None
     assert alone.normalizes and not of_prior.normalizes
     assert noise_injected(IMAGES).n_noise_draws == 4
     assert noise_injected(IMAGES, encoder="mlp").n_noise_draws == 1
@@ -275,7 +287,9 @@ def test_noisy_codes_of_tables_with_views_are_whitened(params):
 
 def test_deep_infomax_has_its_terms_and_no_noise():
     expected = ModelSpec(
-        network=NetworkSpec("mlp", (256,), TABLE, 16, normalizes=False),
+        network=NetworkSpec(
+            "mlp", (256,), TABLE, 16, normalizes=False, final_map="close"
+        ),
         noise_distribution="uniform",
         bound="jsd",
         local_weight=1.0,

@@ -147,7 +147,7 @@ def prepared(case, images, seed, encoder=None, setting=None):
     rows, size = ChannelsFirst(images, images.shape[1:]), case.batch_size
     spec = _resolve.noise_injected(params, rows.shape[1:], size)
     if setting is None:
-        plain = replace(spec.network, shrinkage=1.0, shrinks_norms=False)
+        plain = replace(spec.network, shrinkage=1.0, final_map="linear")
         spec = replace(spec, network=plain)
     config = _resolve.training(params, spec, len(rows), size, seed)
     torch.manual_seed(seed)  # for an encoder that is not one of ours

@@ -19,117 +19,20 @@ from .._utils.rows import batches
 from .batches import BatchSource, even_batches
 from .config import TrainingConfig
 from .critics import regression
+from .memory import Memory, square_of_mean
 from .model import Model
 from .network import Network
-from .runtime import sandbox, seeded_generator
+from .runtime import sandbox, seeded_generator, take
+from .transport import MAX_ROWS
 
-__all__ = ["MAX_BATCHES", "NOISE_STREAM", "Memory", "calibrate", "checked", "diverged"]
+__all__ = ["MAX_BATCHES", "NOISE_STREAM", "calibrate", "checked", "diverged"]
 
 NOISE_STREAM = 1  # added to the seed: noise and views have a generator of their own
+_TRANSPORT_STREAM = 3  # so has the final map
+_TINY = 1e-12  # in the place of variances and deviations of 0
 # Batches to average over after training: the information is then known to about 0.01
 # nats.
 MAX_BATCHES = 20
-# Enough rows to know the standard deviation of norms to one per cent.
-_ROWS_FOR_NORMS = 8192
-# Rows of a stream that count at most: more would be steadier, but lag further behind.
-_ROWS_REMEMBERED = 4096
-
-
-class Memory:
-    """Moments that ``calibrate`` computed, over a fit and calls of ``partial_fit``.
-
-    ``calibrate`` averages those of the rows of each call with those stored here, which
-    weigh as much as ``n_rows`` rows, at most 4,096: older rows count for less.
-
-    Parameters
-    ----------
-    n_rows : int, default=0
-        Number of rows that the moments stand for; 0 if there are no moments yet.
-    values : dict of str to list of ndarray or None, default=None
-        Moments by name, such as "codes" for mean and second moment of the encoder's
-        output, as ``blend`` stores them.  None stands for an empty dict.
-
-    Attributes
-    ----------
-    n_rows : int
-        Changed by ``add``.
-    values : dict of str to list of ndarray
-        Changed by ``blend``.
-    """
-
-    def __init__(
-        self, n_rows: int = 0, values: dict[str, list[np.ndarray]] | None = None
-    ) -> None:
-        self.n_rows, self.values = n_rows, dict(values or {})
-
-    def blend(self, name: str, n_rows: int, *news: Tensor) -> list[Tensor]:
-        """Average new moments with stored ones, store the result, and return it.
-
-        Averages are weighted by numbers of rows.  If nothing is stored under this name,
-        the new moments are stored and returned as they are.
-
-        Parameters
-        ----------
-        name : str
-            Name under which these moments are stored, such as "codes".
-        n_rows : int
-            Number of rows behind the new moments.  Stored ones count for
-            ``min(self.n_rows, 4096)`` rows.
-        *news : Tensor
-            New moments, in the same order and of the same shapes in every call.
-
-        Returns
-        -------
-        averages : list of Tensor
-            One for each new moment, with the shape, dtype and device of that moment.
-        """
-        weight = n_rows / (n_rows + min(self.n_rows, _ROWS_REMEMBERED))
-        olds = self.values.get(name)
-        if olds is not None:
-            news = [
-                torch.lerp(torch.tensor(o, device="cpu").to(v), v, weight)
-                for o, v in zip(olds, news, strict=True)
-            ]
-        self.values[name] = [new.cpu().numpy() for new in news]
-        return list(news)
-
-    def blend_moments(
-        self, name: str, n_rows: int, mean: Tensor, spread: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance of new and earlier rows together, and store them.
-
-        What ``blend`` averages and stores is the mean and the second moment about 0.
-
-        Parameters
-        ----------
-        name : str
-            Name under which these moments are stored, such as "codes".
-        n_rows : int
-            Number of new rows.
-        mean : Tensor of shape (d,)
-            Mean of the new rows.
-        spread : Tensor of shape (d, d) or (d,)
-            Covariance matrix of the new rows, or their variances, divided by
-            ``n_rows``.
-
-        Returns
-        -------
-        mean : Tensor of shape (d,)
-            Mean of new and earlier rows.
-        spread : Tensor of shape (d, d) or (d,)
-            Covariance matrix or variances of new and earlier rows, like the argument.
-        """
-        raw = spread + _square(mean, spread)
-        mean, raw = self.blend(name, n_rows, mean, raw)
-        return mean, raw - _square(mean, spread)
-
-    def add(self, n_rows: int) -> None:
-        """Add ``n_rows`` to ``self.n_rows``, which is first reduced to at most 4,096.
-
-        Called after ``blend`` has averaged all moments of the new rows with the stored
-        ones, so that the weights of later averages are right.
-        """
-        self.n_rows = min(self.n_rows, _ROWS_REMEMBERED) + n_rows
 
 
 def calibrate(
@@ -146,8 +49,7 @@ def calibrate(
 
     1. running mean and variance of batch norm in the encoder;
     2. mean and covariance of the encoder's output, for ``Normalizer``;
-    3. the power to which norms of codes are raised, and the mean and variance of the
-       resulting codes, for ``NormShrinker``;
+    3. the layers of ``Transport``, and the rotation that orders components;
     4. mean and variance of the layer below the code, if the network returns that layer;
     5. slope and residual variance of predicting codes from codes of views, for
        ``ChannelCritic``.
@@ -165,7 +67,7 @@ def calibrate(
     source : BatchSource
         The training rows.
     generator : torch.Generator
-        Shuffles the rows, because step 3 computes the power from the first of them.
+        Shuffles the rows, because step 3 uses the first 20,000 of them.
     memory : Memory or None, default=None
         Moments of earlier calls of ``partial_fit``, with which the moments of steps 2
         to 4 are averaged.  If it holds any, step 1 is left out, so that batch norm
@@ -197,8 +99,8 @@ def calibrate(
             moments = _moments(network.encode, source, chunks)
             moments = memory.blend_moments("codes", n_rows, *moments)
             network.normalizer.fit(*moments, n_rows + memory.n_rows)
-        if network.norm_shrinker is not None:
-            _fit_norm_shrinker(network, source, chunks, memory)
+        if network.transport is not None:
+            _fit_transport(network, source, chunks, config, memory)
         if network.standardizer is not None:
             moments = _moments(network.layer_below_code, source, chunks, joint=False)
             moments = memory.blend_moments("below", n_rows, *moments)
@@ -250,21 +152,11 @@ def _check_finite_moments(network: Network) -> None:
     Checked at the end of ``calibrate``.  Moments are computed in double precision and
     can overflow in the single precision of the layers of ``network``.
     """
-    layers = [network.normalizer, network.norm_shrinker, network.standardizer]
+    layers = [network.normalizer, network.transport, network.standardizer]
     layers += [m for m in network.encoder.modules() if isinstance(m, _BatchNorm)]
     for layer in filter(None, layers):
         for value in layer.buffers():
-            checked(float(value.abs().amax()))
-
-
-def _square(mean: Tensor, spread: Tensor) -> Tensor:
-    """Return what to add to a covariance to get the second moment about 0.
-
-    ``mean`` has the shape (d,).  The result has the shape of ``spread``: the outer
-    product of the mean with itself if ``spread`` is a covariance matrix of shape
-    (d, d), and the squared mean if ``spread`` holds variances of shape (d,).
-    """
-    return torch.outer(mean, mean) if spread.ndim == 2 else mean.square()
+            checked(float(value.abs().sum()))
 
 
 def _fit_batch_norm(
@@ -336,40 +228,89 @@ def _fit_critic(model: Model, config: TrainingConfig, source: BatchSource) -> No
     )
 
 
-def _fit_norm_shrinker(
-    network: Network, source: BatchSource, chunks: list[np.ndarray], memory: Memory
+def _fit_transport(
+    network: Network,
+    source: BatchSource,
+    chunks: list[np.ndarray],
+    config: TrainingConfig,
+    memory: Memory,
 ) -> None:
-    """Set the power and the moments of the layer that reduces large norms of codes.
+    """Fit the map that brings codes to N(0, I), and choose its last rotation.
 
-    Norms are raised to the power; the moments are the mean and the variance of the
-    resulting codes, which the layer then standardises.
+    Components are ordered by the share of the variance of the scaled inputs that they
+    explain, each by linear regression.  In ``partial_fit``, the first call chooses.
 
     Parameters
     ----------
     network : Network
-        Its ``norm_shrinker`` is set; its ``normalizer`` must be set already.
+        Its ``transport`` is set; its ``normalizer`` must be set already.
     source : BatchSource
         The training rows.
     chunks : list of ndarray
-        Indices of all rows, in chunks of at most 8,192.  The power is computed from
-        about the first 8,192 rows, the moments from all rows.
+        Indices of all rows in random order.  About the first 20,000 are used.
+    config : TrainingConfig
+        Gives the seed.
     memory : Memory
-        Power and moments of earlier calls of ``partial_fit``, with which the new ones
-        are averaged.  Stores the averages.
+        What earlier calls of ``partial_fit`` have found, which is averaged with what
+        these rows show.  Stores the averages: "explained", the share of the variance of
+        the inputs that each component explains, and for tables "loadings", the
+        correlation of each component with each column.
     """
-    shrinker, n_rows = network.norm_shrinker, len(source)
+    transport, some = network.transport, chunks[: -(-MAX_ROWS // len(chunks[0]))]
+    codes = [network.normalized(network.encode(source.take(chunk))) for chunk in some]
+    generator = seeded_generator(config.seed + _TRANSPORT_STREAM)
+    transport.fit(torch.cat(codes), generator, memory)
+    codes = [transport(part).double() for part in codes]
+    covariance, variance = _covariance_with_inputs(codes, network, source, some)
+    if not memory.n_rows:
+        turn = torch.linalg.eigh(covariance @ covariance.T)[1].flip(1)
+        of_turned = turn.T @ covariance
+        largest = of_turned.gather(1, of_turned.abs().argmax(1, keepdim=True))
+        turn *= torch.where(largest < 0, -1.0, 1.0).T
+        covariance, codes = turn.T @ covariance, [part @ turn for part in codes]
+        transport.turn(turn)
+    deviations = torch.cat(codes).std(0, correction=0).clamp_min(_TINY)[:, None]
+    covariance = covariance / deviations
+    explained = covariance.square().sum(1) / variance.sum().clamp_min(_TINY)
+    memory.blend("explained", len(source), explained)
+    if not config.model.network.is_image:
+        loadings = covariance * variance.clamp_min(_TINY).rsqrt()
+        memory.blend("loadings", len(source), loadings)
 
-    def shrunk(inputs: Tensor) -> Tensor:
-        return shrinker.shrink(network.normalizer(network.encode(inputs)))
 
-    shrinker.reset()
-    some = chunks[: max(1, _ROWS_FOR_NORMS // len(chunks[0]))]
-    shrinker.fit_power(torch.cat([shrunk(source.take(chunk)) for chunk in some]))
-    shrinker.power.copy_(*memory.blend("power", n_rows, shrinker.power))
-    if shrinker.power < 1:
-        moments = _moments(shrunk, source, chunks, joint=False)
-        moments = memory.blend_moments("norms", n_rows, *moments)
-        shrinker.standardizer.fit_moments(*moments)
+def _covariance_with_inputs(
+    codes: list[Tensor],
+    network: Network,
+    source: BatchSource,
+    chunks: list[np.ndarray],
+) -> tuple[Tensor, Tensor]:
+    """Return covariances of codes and standardised inputs, and variances of inputs.
+
+    Parameters
+    ----------
+    codes : list of Tensor of shape (n_rows, n_components)
+        Codes of the rows of each chunk.
+    network : Network
+        Its first layer standardises the inputs.
+    source : BatchSource
+        The training rows.
+    chunks : list of ndarray
+        Indices of rows.
+
+    Returns
+    -------
+    covariance : Tensor of shape (n_components, n_inputs)
+    variance : Tensor of shape (n_inputs,)
+        Both in double precision.
+    """
+    n_rows, mean = sum(map(len, codes)), torch.cat(codes).mean(0)
+    products = total = squares = 0
+    for part, chunk in zip(codes, chunks, strict=True):
+        rows = take(source.rows, chunk, source.device)
+        inputs = network.input.standardized(rows).flatten(1).double()
+        products = products + (part - mean).T @ inputs
+        total, squares = total + inputs.sum(0), squares + inputs.square().sum(0)
+    return products / n_rows, squares / n_rows - (total / n_rows).square()
 
 
 def _moments(
@@ -412,6 +353,6 @@ def _moments(
         square = square + (values.T @ values if joint else values.square().sum(0))
     mean = total / len(source)
     spread = square / len(source)
-    spread = spread - _square(mean, spread)
+    spread = spread - square_of_mean(mean, spread)
     checked(float(spread.sum()))
     return mean, spread

@@ -45,9 +45,9 @@ class NetworkSpec:
         whitens after training.  The correlation matrix used for whitening is then first
         averaged with the identity, and ``shrinkage`` is the smallest weight of the
         identity.
-    shrinks_norms : bool
-        True also reduces large norms of codes after training, if norms vary more than
-        those of draws from N(0, I); False leaves norms as they are.
+    final_map : str
+        Map that brings codes to N(0, I) after training, a key of
+        ``transport.FINAL_MAPS``.  Not used for layers other than "code".
     """
 
     encoder: str | nn.Module | Callable[[tuple[int, ...], int], nn.Module]
@@ -57,7 +57,7 @@ class NetworkSpec:
     output_layer: str = "code"
     normalizes: bool = True
     shrinkage: float | None = None
-    shrinks_norms: bool = False
+    final_map: str = "linear"
 
     @property
     def is_image(self) -> bool:

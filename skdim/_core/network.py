@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from .._utils.rows import batches
 from .config import NetworkSpec
 from .encoders import ENCODERS, PARTS
-from .normalization import Normalizer, NormShrinker, Standardizer, Unnormalized
+from .normalization import Normalizer, Standardizer, Unnormalized
 from .runtime import take
+from .transport import Transport
 
 __all__ = ["InputLayer", "Network", "build_network", "encoder_failure"]
 
@@ -242,9 +243,9 @@ class Network(nn.Module):
     encoder : nn.Module
     normalizer : Normalizer or Unnormalized
         Maps the output of the encoder to codes.
-    norm_shrinker : NormShrinker or None
-        Reduces the spread of the norms of codes, in evaluation only; None leaves norms
-        as they are.
+    transport : Transport or None
+        Brings codes to N(0, I) when training has ended.  None if the output is a layer
+        below the code.
     standardizer : Standardizer or None
         Standardises the layer below the code if that is the output, else None.
     """
@@ -261,10 +262,12 @@ class Network(nn.Module):
             if spec.normalizes
             else Unnormalized(spec.n_components)
         )
-        shrinks = spec.shrinks_norms
-        self.norm_shrinker = NormShrinker(spec.n_components) if shrinks else None
-        self.standardizer = None
-        if spec.output_layer != "code":
+        self.transport = self.standardizer = None
+        if spec.output_layer == "code":
+            self.transport = Transport(
+                spec.n_components, spec.final_map, whitens=not spec.normalizes
+            )
+        else:
             self.standardizer = Standardizer(self._layer_width())
 
     @property
@@ -439,16 +442,8 @@ class Network(nn.Module):
             for module, training in modes:
                 module.training = training
 
-    def code(self, inputs: Tensor) -> Tensor:
-        """Return normalised codes of scaled inputs.
-
-        ``inputs`` has the shape (n_rows, *input_shape), the result the shape (n_rows,
-        n_components).
-        """
-        return self.normalized(self.encode(inputs))
-
     def normalized(self, h: Tensor, n_measured: int | None = None) -> Tensor:
-        """Return codes for the encoder's output ``h``.
+        """Return codes as trained, before the final map, for the encoder's output.
 
         Codes have mean 0 and variance 1, unless the network does not normalise.
 
@@ -464,16 +459,13 @@ class Network(nn.Module):
         -------
         codes : Tensor of shape (n_rows, n_components)
         """
-        z = self.normalizer(h, n_measured)
-        if self.training or self.norm_shrinker is None:
-            return z
-        return self.norm_shrinker(z)
+        return self.normalizer(h, n_measured)
 
     def forward(self, rows: Tensor) -> Tensor:
         inputs = self.input(rows)
         if self.standardizer is not None:
             return self.standardizer(self.layer_below_code(inputs))
-        return self.code(inputs)
+        return self.transport(self.normalized(self.encode(inputs)))
 
 
 def encoder_failure(inputs: Tensor, error: Exception) -> ValueError:

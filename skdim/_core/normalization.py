@@ -1,17 +1,15 @@
-"""Maps from the encoder's output to codes with the moments of their distribution.
+"""Maps from the encoder's output to codes of mean 0 and variance 1.
 
-After training, the code of a row with encoder output ``h`` (of d components) is
+After training, ``Normalizer`` maps the encoder's output ``h`` (of d components) to
 
-    F^-1(Phi(S2(P(S1(A (h - m) / sqrt(v + 1e-5))))))
+    S(A (h - m) / sqrt(v + 1e-5))
 
 with the mean ``m`` and the variance ``v`` of each component of ``h``; the matrix ``A``,
-which whitens, made of the correlation matrix of ``h`` shrunk towards the identity;
-``S1``, which brings each component to variance 1; the power of the norms
-``P(c) = c (|c|^2 / d)^((a - 1) / 2)`` with ``a <= 1``; ``S2``, which brings each
-component to mean 0 and variance 1; and the distribution function ``F`` of the target.
-All are computed after training, from all training rows (by ``calibration.calibrate``).
-``Normalizer`` applies ``S1`` and what is inside it, ``NormShrinker`` ``P`` and ``S2``,
-and ``_utils.distributions`` the rest.  docs/method.md says how each is found.
+which whitens, made of the correlation matrix of ``h`` shrunk towards the identity; and
+``S``, which brings each component to variance 1.  All are computed from all training
+rows (by ``calibration.calibrate``).  ``transport.Transport`` then brings the codes to
+N(0, I), and ``_utils.distributions`` maps them to their distribution.  docs/method.md
+says how each is found.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 
 from .runtime import PLAIN
 
-__all__ = ["NormShrinker", "Normalizer", "Standardizer", "Unnormalized"]
+__all__ = ["Normalizer", "Standardizer", "Unnormalized"]
 
 _EPS = 1e-5  # is added to variances, as in batch norm
 _SMALLEST_SHRINKAGE = 1e-4  # keeps Cholesky factors accurate in single precision
@@ -111,6 +109,22 @@ class Normalizer(nn.Module):
         self._track(self.correlation, correlation)
         white = z @ _whitening(correlation, len(measured))
         return white * _inverse_scale(white[:n_measured].square().mean(0))
+
+    def inverse(self, codes: Tensor) -> Tensor:
+        """Return the encoder's output that evaluation maps to ``codes``.
+
+        Components that were constant in training become their mean.
+        """
+        h = codes @ torch.linalg.pinv(self.matrix)
+        return h * (self.variance + _EPS).sqrt() + self.mean
+
+    def log_det(self) -> Tensor:
+        """Return the logarithm of the factor by which evaluation changes volumes.
+
+        A tensor of shape (); -inf if a component was constant in training.
+        """
+        scales = (self.variance + _EPS).log().sum() / 2
+        return torch.linalg.slogdet(self.matrix)[1] - scales
 
     @torch.no_grad()
     def _track(self, average: Tensor, value: Tensor) -> None:
@@ -298,8 +312,8 @@ class Standardizer(nn.Module):
     """Bring each column to mean 0 and variance 1; constant columns become 0.
 
     ``forward(x)`` returns ``(x - mean) * inverse_scale``, in the shape of ``x``.  Used
-    for the layer below the code, for codes after ``NormShrinker.shrink`` and, as base
-    of ``InputLayer``, for inputs.  Until moments are set, it returns ``x`` unchanged.
+    for the layer below the code and, as base of ``InputLayer``, for inputs.  Until
+    moments are set, it returns ``x`` unchanged.
 
     Parameters
     ----------
@@ -335,77 +349,6 @@ class Standardizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.inverse_scale
-
-
-class NormShrinker(nn.Module):
-    """Pull in codes whose norms vary more than those of N(0, I), then standardise them.
-
-    A last correction after training.  The norm of each code, in units of
-    ``sqrt(n_components)``, is raised to a power of at most 1.  Training can leave
-    such norms: with many components the sliced divergence hardly depends on them, and
-    whitening each training batch by the moments of the batch hides them, too.
-
-    ``forward(z)`` takes codes of mean 0 and variance 1 and returns corrected codes;
-    both have the shape (n_rows, n_components).
-
-    Parameters
-    ----------
-    n_components : int
-        Number of components of the code.
-
-    Attributes
-    ----------
-    power : Tensor of shape ()
-        Power of the norms, which ``fit_power`` sets; 1 leaves norms as they are.
-    standardizer : Standardizer
-        Brings shrunk codes back to mean 0 and variance 1.
-    """
-
-    def __init__(self, n_components: int) -> None:
-        super().__init__()
-        self.register_buffer("power", torch.ones((), **PLAIN))
-        self.standardizer = Standardizer(n_components)
-
-    def reset(self) -> None:
-        """Make ``forward`` return its argument unchanged, as before any fit."""
-        self.power.fill_(1)
-        self.standardizer.reset()
-
-    def fit_power(self, z: Tensor) -> None:
-        """Set the power so that norms vary as much as those of N(0, I).
-
-        The logarithms of the squared norms then have the variance
-        ``trigamma(n_components / 2)`` of the logarithm of a chi-squared variable.  The
-        power is at most 1, so that norms are never spread out, and at least 1/4.
-
-        Parameters
-        ----------
-        z : Tensor of shape (n_rows, n_components)
-            Codes of mean 0 and variance 1.
-        """
-        target = torch.special.polygamma(1, z.new_tensor(z.shape[1] / 2))
-        power = (target / _mean_square(z).log().var(correction=0)).sqrt()
-        self.power.copy_(power.clamp(0.25, 1))
-
-    def shrink(self, z: Tensor) -> Tensor:
-        """Return codes ``z`` with every norm raised to the power ``self.power``.
-
-        Norms are in units of ``sqrt(n_components)``.  ``z`` and the result have the
-        shape (n_rows, n_components).  The result is not standardised.
-        """
-        return z * _mean_square(z)[:, None] ** ((self.power - 1) / 2)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.standardizer(self.shrink(z))
-
-
-def _mean_square(z: Tensor) -> Tensor:
-    """Return the mean square of each row of ``z``, of shape (n_rows,).
-
-    It is clipped to at least 1e-12 and to the largest finite number, so that its powers
-    and logarithms are finite.
-    """
-    return z.square().mean(1).clamp(1e-12, torch.finfo(z.dtype).max)
 
 
 class Unnormalized(nn.Module):

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .batches import Data
-from .calibration import NOISE_STREAM, Memory
+from .calibration import NOISE_STREAM
 from .config import TrainingConfig
+from .memory import Memory
 from .runtime import sandbox, seeded_generator
 from .training import Optimizers, TrainingResult, prepare, run_epoch, settle
 

@@ -18,7 +18,6 @@ from .batches import BatchSource, Data, check_shape, check_view
 from .calibration import (
     MAX_BATCHES,
     NOISE_STREAM,
-    Memory,
     calibrate,
     checked,
     diverged,
@@ -26,11 +25,14 @@ from .calibration import (
 from .config import TrainingConfig
 from .inference import mean_information
 from .losses import match_divergence, objective
+from .memory import Memory
 from .model import Model
 from .network import encoder_failure
 from .runtime import sandbox, seeded_generator, take
 
 __all__ = ["Optimizers", "TrainingResult", "prepare", "run_epoch", "settle", "train"]
+
+_TRANSPORT = "network.transport."  # names of the arrays of the final map begin so
 
 
 @dataclass
@@ -180,6 +182,8 @@ def train(
         If Ctrl-C was pressed before the first step, or twice during ``settle``.
     """
     result, watcher = TrainingResult(), watcher or Watcher()
+    if weights is not None:  # the final map is fitted anew
+        weights = {k: v for k, v in weights.items() if not k.startswith(_TRANSPORT)}
     with sandbox(gradients=True, global_seed=config.model.global_seed(config.seed)):
         generator = seeded_generator(config.seed)
         noise = seeded_generator(config.seed + NOISE_STREAM, config.device)
@@ -408,14 +412,22 @@ def _as_if_ended(
 def _load(model: Model, weights: dict[str, np.ndarray]) -> None:
     """Set all weights and buffers of ``model`` from ``weights``, arrays by name.
 
-    For training that goes on from a fit.
+    For training that goes on from a fit.  Without arrays of the final map, the model
+    keeps its own, which is fitted when training ends.
 
     Raises
     ------
     ValueError
         If names or shapes are not those of the model's weights and buffers.
     """
-    state = {name: torch.tensor(value, device="cpu") for name, value in weights.items()}
+    state = {
+        name: value
+        for name, value in model.state_dict().items()
+        if name.startswith(_TRANSPORT)
+    }
+    state |= {
+        name: torch.tensor(value, device="cpu") for name, value in weights.items()
+    }
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     if shapes != {name: tuple(v.shape) for name, v in model.state_dict().items()}:
         raise ValueError(

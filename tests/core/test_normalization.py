@@ -3,10 +3,8 @@ import torch
 
 from skdim._core.normalization import (
     Normalizer,
-    NormShrinker,
     _rescale_beyond_chance,
 )
-from skdim.metrics import norm_spread
 
 
 def normalized(h):
@@ -103,57 +101,9 @@ def test_normalizer_of_a_constant_component_is_finite():
     assert torch.isfinite(z).all() and (z[:, 1] == 0).all()
 
 
-def scaled_rows(spread, n=5000, d=32):
-    """Return normal rows, each multiplied by a random scale of its own."""
-    g = torch.Generator().manual_seed(0)
-    z = torch.randn(n, d, generator=g, dtype=torch.float64)
-    return z * (spread * torch.randn(n, 1, generator=g, dtype=torch.float64)).exp()
-
-
-def fitted_shrinker(z):
-    """Return a ``NormShrinker`` that is fitted to these codes."""
-    shrinker = NormShrinker(z.shape[1]).double()
-    shrinker.fit_power(z)
-    if shrinker.power < 1:
-        shrunk = shrinker.shrink(z)
-        shrinker.standardizer.fit_moments(shrunk.mean(0), shrunk.var(0, correction=0))
-    return shrinker
-
-
 def covariance(h):
     return torch.cov(h.T, correction=0).reshape(h.shape[1], h.shape[1])
 
 
 def standardized(z):
     return (z - z.mean(0)) / z.std(0, correction=0)
-
-
-def test_norms_that_vary_too_much_are_pulled_in():
-    z, fresh = (standardized(scaled_rows(0.3, n)) for n in (5000, 20_000))
-    shrinker = fitted_shrinker(z)
-    assert norm_spread(fresh) > 2
-    assert norm_spread(shrinker(fresh)) == pytest.approx(1, abs=0.1)
-    shrunk = shrinker(z)
-    torch.testing.assert_close(
-        shrunk.var(0, correction=0), torch.ones(32).double(), atol=1e-6, rtol=0
-    )
-    assert shrunk.mean(0).abs().max() < 1e-6
-
-
-@pytest.mark.parametrize("d", [1, 2, 32])
-def test_norms_that_vary_less_than_those_of_normal_codes_stay(d):
-    z = scaled_rows(0.0, d=d)
-    z = standardized(z / z.square().mean(1, keepdim=True) ** 0.15)
-    assert torch.equal(fitted_shrinker(z)(z), z)
-
-
-@pytest.mark.parametrize("z", [torch.zeros(4, 3), torch.ones(2, 1)])
-def test_norms_of_codes_that_are_all_alike_are_finite(z):
-    shrinker = fitted_shrinker(z.double())
-    assert torch.isfinite(shrinker(torch.randn(5, z.shape[1]).double())).all()
-
-
-def test_codes_far_out_stay_far_out():
-    shrinker = fitted_shrinker(standardized(scaled_rows(0.3))).float()
-    far = shrinker(torch.full((1, 32), 1e25))  # its square is infinite
-    assert torch.isfinite(far).all() and far.abs().min() > 1e4
