@@ -157,6 +157,12 @@ class Distribution:
 
 def _not_a_distribution(distribution: Any) -> ValueError:
     """Return the ValueError to raise for an object that is no valid distribution."""
+    if isinstance(distribution, (list, np.ndarray)) or hasattr(distribution, "iloc"):
+        return ValueError(
+            "The 'output_distribution' parameter must be a distribution, but got "
+            "an array of numbers; compare two samples with "
+            "skdim.metrics.two_sample_test."
+        )
     return ValueError(
         f"The 'output_distribution' parameter must be one of {sorted(DISTRIBUTIONS)} "
         f"or a continuous distribution of scipy.stats with valid parameters, such as "
