@@ -104,6 +104,7 @@ default="normal"
     See Also
     --------
     sliced_wasserstein_distance : The distance of the rows, floor included.
+    norm_spread : Shows a scale that components share, which slices hardly show.
     bhep_test : Whether a departure of any size is visible.
 
     Notes
@@ -114,8 +115,8 @@ default="normal"
     :math:`\frac{1}{n} \sum_i x_{(i)}^2 + 1 - 2C` with
     :math:`C = \frac{1}{n} \sum_i x_{(i)} m_i`.  For a true sample, C has the
     expectation :math:`c < 1`, and 2 (1 - c) is the floor of the square.  The estimate
-    has C / c for C.  So the square has the right expectation for a true sample and for
-    each sample that is normal along all directions, whatever its mean and covariance.
+    has C / c for C.  So the square is nearly unbiased for a true sample and for normal
+    ones of any mean and covariance.
     The square root and its cut at 0 make small distances too large or 0: for a true
     sample the distance is 0 about half of the time, otherwise of the size of ``high``
     or below.
