@@ -129,8 +129,8 @@ default="normal"
     influence of each row, and the null variance of order 1/n^2.  The first is
     proportional to the squared distance itself, so the interval is the set of
     distances that the estimate does not contradict, as in Wilson's interval for a
-    share.  Tails much heavier than the normal ones make the interval too short: with
-    their variance, no number of rows at hand is large.
+    share.  Heavy tails make the interval too short, and the distance too large in
+    small samples.
 
     References
     ----------
