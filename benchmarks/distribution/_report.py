@@ -7,6 +7,14 @@ from benchmarks._markdown import how, paragraphs, spreads, table
 
 MATCH = {"KS": 4, "SW2": 3, "information": 2}
 CLAIMS = {"information": 2, "KS": 2, "SW2": 2, "kNN": 2}
+FINAL_MAP = {
+    "match 2000": 2,
+    "match 10000": 2,
+    "excess": 3,
+    "p": 3,
+    "linear": 3,
+    "kNN": 3,
+}
 ADVERSARY = {"match": 2, "norms": 2, "linear": 3, "kNN": 3, "seconds": 1}
 
 
@@ -98,10 +106,39 @@ def excess():
     return paragraphs(text, table(header, rows), how(results))
 
 
+def final_map():
+    """Return a Markdown table: match and accuracy with and without the final map."""
+    results = load("distribution/final_map")
+    rows = []
+    for key, group in grouped(results["rows"], "d", "views", "data").items():
+        rows.append([*key, f"{group[0]['rows']:,}", *_before_and_after(group)])
+    for key, group in grouped(results["rows"], "d", "views").items():
+        rows.append([*key, "*mean*", "", *_before_and_after(group)])
+    rows.sort(key=lambda row: (row[0], row[1], row[2] == "*mean*"))
+    header = ["d", "views", "data", "training rows", *FINAL_MAP]
+    return paragraphs(table(header, rows), how(results))
+
+
+def _before_and_after(group):
+    """Return a cell for each measure: its mean with "linear", and with "auto"."""
+    cells = []
+    for measure, digits in FINAL_MAP.items():
+        halves = [
+            [row[measure] for row in group if row["map"] == kind]
+            for kind in ("linear", "auto")
+        ]
+        halves = [[v for v in half if v is not None] for half in halves]
+        means = np.median if measure == "p" else np.mean
+        found = [f"{means(half):.{digits}f}" for half in halves if half]
+        cells.append(" → ".join(found))
+    return cells
+
+
 TABLES = {
     "match": match,
     "claims": claims,
     "adversary": adversary,
     "results": demo,
     "excess": excess,
+    "final_map": final_map,
 }
