@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks._common import load
+from benchmarks._common import grouped, load
 from benchmarks._markdown import how, paragraphs, table
 from benchmarks.tables._summary import summary
 
@@ -105,7 +105,26 @@ def difference(rows, where, name, unit):
     return means.mean(), means.std(ddof=1) / len(means) ** 0.5, len(means)
 
 
+def agreement():
+    """Return a Markdown table: correlation of codes of two seeds, by table."""
+    results = load("tables/agreement")
+    rows = []
+    for d in (4, 16):
+        parts = [row for row in results["rows"] if row["d"] == d]
+        for (name,), group in grouped(parts, "data").items():
+            rows.append([d, name, *_correlations(group)])
+        rows.append([d, "*mean*", *_correlations(parts)])
+    header = ["d", "table", "after a rotation", "first", "second", "all components"]
+    return paragraphs(table(header, rows), how(results))
+
+
+def _correlations(group):
+    names = "rotated", "first", "second", "all"
+    return [f"{np.mean([row[name] for row in group]):.2f}" for name in names]
+
+
 TABLES = {
+    "agreement": agreement,
     "defaults": defaults,
     "features": features,
     "gains": gains,
