@@ -190,13 +190,14 @@ def rows_within_range(Z):
     return Z if sizes.max() <= _HUGE else Z / np.maximum(sizes / _HUGE, 1)
 
 
-def scale_of(Z):
+def scale_of(Z, limit=_HUGE):
     """Return a number to divide a sample by, so that squares do not overflow.
 
-    It is the largest magnitude in Z if that is beyond 1e100, and otherwise 1.
+    It is the largest magnitude in Z if that is beyond ``limit``, and otherwise 1.  The
+    default limit is 1e100; fourth powers need a lower one.
     """
     largest = float(np.abs(Z).max())
-    return largest if largest > _HUGE else 1.0
+    return largest if largest > limit else 1.0
 
 
 def in_units(value, scale):
