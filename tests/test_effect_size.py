@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from skdim._utils.distributions import Distribution
 from skdim.metrics import effect_size, excess_distance
 
 LAWS = {
@@ -108,7 +109,7 @@ def effect_squares(Z):
 
 
 def normal_atoms(n):
-    return effect_size._atoms(effect_size._with_finite_variance("normal"), n)
+    return effect_size._atoms(Distribution("normal"), n)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,20 @@ target distribution itself.  Here the floor is removed, and an interval is given
 """
 
 from itertools import repeat
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special, stats
 from sklearn.utils import check_random_state
 
-from .distances import _with_finite_variance
-from .samples import check_count, check_sample, in_units, scale_of
+from .samples import (
+    check_count,
+    check_sample,
+    check_share,
+    in_units,
+    scale_of,
+    target_of_finite_variance,
+)
 
 __all__ = ["ExcessDistance", "excess_distance"]
 
@@ -151,8 +156,8 @@ default="normal"
     0.0
     """
     check_count("n_projections", n_projections)
-    _check_level(confidence_level)
-    target = _with_finite_variance(output_distribution)
+    check_share("confidence_level", confidence_level)
+    target = target_of_finite_variance(output_distribution)
     Z, scale = _standardised(check_sample(Z, min_rows=2), target)
     rng = check_random_state(random_state)
     directions = _orthonormal_directions(Z.shape[1], n_projections, rng)
@@ -171,16 +176,6 @@ default="normal"
     high = max(middle + half, np.sqrt(z2 * null))
     values = np.sqrt([max(0.0, square), low, high])
     return ExcessDistance(*(in_units(value, scale) for value in values))
-
-
-def _check_level(level):
-    """Raise ValueError unless ``level`` is a number between 0 and 1."""
-    is_number = isinstance(level, Real) and not isinstance(level, (bool, np.bool_))
-    if not (is_number and 0 < level < 1):
-        raise ValueError(
-            f"The 'confidence_level' parameter must be a number between 0 and 1, but "
-            f"got {level!r}; pass 0.95, for example."
-        )
 
 
 def _standardised(Z, target):
@@ -203,10 +198,8 @@ def _standardised(Z, target):
     scale = scale_of(Z, _LARGEST)  # before anything that may overflow
     Z = Z / scale
     if target.name != "normal":
-        law = target.distribution
-        is_newer = hasattr(law, "standard_deviation")  # scipy has two kinds
-        deviation = law.standard_deviation() if is_newer else law.std()
-        Z = (Z - law.mean() / scale) / deviation
+        mean, variance = target.moments()
+        Z = (Z - mean / scale) / variance**0.5
     rest = scale_of(Z, _LARGEST)  # in units of a narrow target, numbers are larger
     return Z / rest, in_units(scale, rest)
 
