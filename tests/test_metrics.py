@@ -3,7 +3,6 @@ import inspect
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -299,18 +298,6 @@ def test_a_number_beyond_floats_is_an_error():
         metrics.channel_capacity(1.0, 10**400)
     with pytest.raises(ValueError, match="'noise_scale' parameter"):
         metrics.channel_capacity(10**400, 1)
-
-
-@pytest.mark.parametrize(
-    "second", [NORMAL, NORMAL.tolist(), torch.zeros(3, 2), pd.DataFrame(NORMAL)]
-)
-@pytest.mark.parametrize(
-    "function",
-    [*DISTANCES, *SUMMARIES, metrics.bhep_test, metrics.henze_zirkler_test],
-)
-def test_a_second_sample_is_sent_to_the_right_function(function, second):
-    with pytest.raises(ValueError, match=r"like a sample, .*metrics\.two_sample_test"):
-        function(NORMAL, second)
 
 
 @pytest.mark.parametrize("function", [*SUMMARIES, metrics.total_correlation])

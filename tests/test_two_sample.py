@@ -1,12 +1,15 @@
+from inspect import signature
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
-from skdim import NoiseInjectedDIM
-from skdim.metrics import bhep_test, excess_distance, two_sample, two_sample_test
+from skdim import NoiseInjectedDIM, metrics
+from skdim.metrics import two_sample, two_sample_test
 
 
 def normal(shape, seed=0):
@@ -241,8 +244,18 @@ def test_what_cannot_be_compared_is_an_error(arguments, options, message):
         two_sample_test(*arguments, **options)
 
 
-@pytest.mark.parametrize("test", [bhep_test, excess_distance])
-@pytest.mark.parametrize("second", [Z, Z.tolist(), pd.DataFrame(Z)])
-def test_a_second_sample_for_a_one_sample_test_names_the_right_function(test, second):
-    with pytest.raises(ValueError, match=r"with skdim\.metrics\.two_sample_test"):
-        test(Z, second)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in metrics.__all__
+        if {"Z", "output_distribution"}
+        <= signature(getattr(metrics, name)).parameters.keys()
+    ],
+)
+@pytest.mark.parametrize(
+    "second", [Z, Z.tolist(), torch.zeros(3, 2), pd.DataFrame(Z)], ids=type
+)
+def test_a_second_sample_for_a_one_sample_test_names_the_right_function(name, second):
+    with pytest.raises(ValueError, match=r"like a sample, .*metrics\.two_sample_test"):
+        getattr(metrics, name)(Z, second)

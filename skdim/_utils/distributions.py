@@ -94,6 +94,13 @@ class Distribution:
             found, probabilities, atol=1e-6
         )
 
+    def moments(self) -> tuple[float, float]:
+        """Return the mean and the variance, which may be infinite or NaN."""
+        law = self.distribution
+        variance = law.variance if _is_newer(law) else law.var
+        # Parameters may be arrays of one number.
+        return np.asarray(law.mean()).item(), np.asarray(variance()).item()
+
     def from_normal(self, z: np.ndarray) -> np.ndarray:
         """Map values that follow N(0, 1) to values that follow this distribution.
 

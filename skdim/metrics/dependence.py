@@ -10,11 +10,10 @@ Hjelm et al., arXiv:1808.06670, section 4.1, use both to evaluate representation
 import warnings
 
 import numpy as np
-from scipy import special, stats
 from sklearn.utils import check_random_state
 
 from .. import _core
-from .samples import check_count, check_sample
+from .samples import check_count, check_sample, normal_scores
 
 __all__ = ["neural_dependency_measure", "neural_mutual_information"]
 
@@ -204,5 +203,5 @@ def _dependence(rows, widths, n_steps, random_state):
             stacklevel=3,
         )
     seed = check_random_state(random_state).randint(2**31 - 2)
-    rows = special.ndtri(stats.rankdata(rows, axis=0) / (len(rows) + 1))
-    return _core.divergence.divergence_from_shuffled(rows, widths, n_steps, seed)
+    scores = normal_scores(rows)
+    return _core.divergence.divergence_from_shuffled(scores, widths, n_steps, seed)

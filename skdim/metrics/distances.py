@@ -7,7 +7,6 @@ import numpy as np
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from .._utils.distributions import Distribution
 from .samples import (
     check_count,
     check_sample,
@@ -16,6 +15,7 @@ from .samples import (
     random_directions,
     rows_within_range,
     scale_of,
+    target_of_finite_variance,
 )
 
 __all__ = [
@@ -82,7 +82,7 @@ default="normal"
     True
     """
     check_count("n_draws", n_draws)
-    Z, target = check_sample(Z), _with_finite_variance(output_distribution)
+    Z, target = check_sample(Z), target_of_finite_variance(output_distribution)
     rng = check_random_state(random_state)
     directions = random_directions(Z.shape[1], n_projections, rng)
     scale = scale_of(Z)
@@ -90,24 +90,6 @@ default="normal"
     draws = (target.sample(Z.shape, rng) / scale @ directions for _ in range(n_draws))
     squares = [np.mean((projections - np.sort(draw, axis=0)) ** 2) for draw in draws]
     return in_units(np.sqrt(np.mean(squares)), scale)
-
-
-def _with_finite_variance(output_distribution):
-    """Return the target distribution as a ``Distribution`` object.
-
-    ``output_distribution`` is a name or a distribution of scipy.stats.  ValueError is
-    raised if its variance is infinite, because the Wasserstein distance would be
-    infinite too.
-    """
-    target = Distribution(output_distribution)
-    is_newer = hasattr(target.distribution, "variance")  # scipy has two kinds
-    variance = target.distribution.variance if is_newer else target.distribution.var
-    if not np.isfinite(variance()):
-        raise ValueError(
-            f"The Wasserstein distance needs a distribution of finite variance, but "
-            f"got {output_distribution!r}; use kolmogorov_smirnov_distance instead."
-        )
-    return target
 
 
 def kolmogorov_smirnov_distance(

@@ -5,22 +5,27 @@ target distribution itself.  Here the floor is removed, and an interval is given
 """
 
 from itertools import repeat
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special, stats
 from sklearn.utils import check_random_state
 
-from .distances import _with_finite_variance
-from .samples import check_count, check_sample
+from .samples import (
+    check_count,
+    check_sample,
+    check_share,
+    in_units,
+    scale_of,
+    target_of_finite_variance,
+)
 
 __all__ = ["ExcessDistance", "excess_distance"]
 
 _N_ATOMS = 2**18  # quantiles that stand for the target distribution, at least
 _N_PAIRS = 2**15  # for the expected floor, which they give to 1 %
 _N_NULL_SAMPLES, _N_NULL_ROWS = 40, 500  # for the null variance, if not normal
-_LARGEST = 1e50  # in standard deviations; fourth powers of it are finite
+_LARGEST = 1e50  # fourth powers of larger numbers may overflow
 
 
 class ExcessDistance(NamedTuple):
@@ -98,8 +103,8 @@ default="normal"
     Raises
     ------
     ValueError
-        If Z is not an array of finite numbers of that shape, has too few rows or values
-        too large to square, or a parameter is invalid.
+        If Z is not an array of finite numbers of that shape, has too few rows, or a
+        parameter is invalid.
 
     See Also
     --------
@@ -151,15 +156,16 @@ default="normal"
     0.0
     """
     check_count("n_projections", n_projections)
-    _check_level(confidence_level)
-    target = _with_finite_variance(output_distribution)
-    Z = _standardised(check_sample(Z, min_rows=2), target)
+    check_share("confidence_level", confidence_level)
+    target = target_of_finite_variance(output_distribution)
+    Z, scale = _standardised(check_sample(Z, min_rows=2), target)
     rng = check_random_state(random_state)
     directions = _orthonormal_directions(Z.shape[1], n_projections, rng)
     atoms = _atoms(target, len(Z))
     slices = _slices_of_target(atoms, len(Z), directions, target.name, rng)
-    square, rows, influence = _squared_distance(Z, directions, slices)
-    null = _null_variance(atoms, len(Z), directions, target.name, rng)
+    unit = 1 / scale
+    square, rows, influence = _squared_distance(Z, directions, slices, unit)
+    null = _null_variance(atoms, len(Z), directions, target.name, rng) * unit**4
     # The variance of order 1/n is proportional to the squared distance.  The factor
     # comes from the rows before the floor is removed, because these are never at 0.
     slope = influence.var() / len(Z) / rows if rows > 0 else 0.0
@@ -169,37 +175,33 @@ default="normal"
     low = max(0.0, middle - half)
     high = max(middle + half, np.sqrt(z2 * null))
     values = np.sqrt([max(0.0, square), low, high])
-    return ExcessDistance(*values.tolist())
-
-
-def _check_level(level):
-    """Raise ValueError unless ``level`` is a number between 0 and 1."""
-    is_number = isinstance(level, Real) and not isinstance(level, (bool, np.bool_))
-    if not (is_number and 0 < level < 1):
-        raise ValueError(
-            f"The 'confidence_level' parameter must be a number between 0 and 1, but "
-            f"got {level!r}; pass 0.95, for example."
-        )
+    return ExcessDistance(*(in_units(value, scale) for value in values))
 
 
 def _standardised(Z, target):
     """Return Z minus the mean of the target, over its standard deviation.
 
-    Z and the result have the shape (n_samples, n_components); ``target`` is a
-    ``Distribution`` of finite variance.  ValueError is raised if values are so large
-    that their powers are infinite.
+    Parameters
+    ----------
+    Z : ndarray of shape (n_samples, n_components)
+        Finite numbers.
+    target : Distribution
+        Of finite variance.
+
+    Returns
+    -------
+    Z : ndarray of shape (n_samples, n_components)
+        The standardised sample, divided by ``scale``, so that fourth powers are finite.
+    scale : float
+        1 unless numbers are huge.
     """
+    scale = scale_of(Z, _LARGEST)  # before anything that may overflow
+    Z = Z / scale
     if target.name != "normal":
-        law = target.distribution
-        is_newer = hasattr(law, "standard_deviation")  # scipy has two kinds
-        Z = (Z - law.mean()) / (law.standard_deviation() if is_newer else law.std())
-    n_large = int((np.abs(Z).max(axis=1) > _LARGEST).sum())
-    if n_large:
-        raise ValueError(
-            f"Z must hold values below {_LARGEST:g} standard deviations, but got "
-            f"larger ones in {n_large} of {len(Z)} rows; leave these rows out."
-        )
-    return Z
+        mean, variance = target.moments()
+        Z = (Z - mean / scale) / variance**0.5
+    rest = scale_of(Z, _LARGEST)  # in units of a narrow target, numbers are larger
+    return Z / rest, in_units(scale, rest)
 
 
 def _orthonormal_directions(n_components, n_projections, rng):
@@ -294,23 +296,25 @@ def _slice(atoms, n_rows, pairs):
     return means, cuts, np.mean((first - second) ** 2)
 
 
-def _squared_distance(Z, directions, slices):
+def _squared_distance(Z, directions, slices, unit=1.0):
     """Return the squared distance without and with its floor, and who contributes.
 
     Parameters
     ----------
     Z : ndarray of shape (n_samples, n_components)
-        Standardised sample.
+        Standardised sample, times ``unit``.
     directions : ndarray of shape (n_directions, n_components)
         Unit vectors, whose squared projections sum up over whole bases.
     slices : iterable of tuple
         Results of ``_slice`` for these directions.
+    unit : float, default=1.0
+        Standard deviation of the target in the units of Z.
 
     Returns
     -------
     square : float
-        Squared distance with the floor removed; below 0 about half of the time for a
-        true sample.
+        Squared distance with the floor removed, in the squared units of Z, as all
+        results; below 0 about half of the time for a true sample.
     rows : float
         Squared distance of the rows, floor included.
     influence : ndarray of shape (n_samples,)
@@ -330,10 +334,10 @@ def _squared_distance(Z, directions, slices):
     squares = np.square(Z).sum(axis=1) / n_components
     covariance = np.cov(Z, rowvar=False, ddof=0).reshape(n_components, n_components)
     ratio = coupling / deviation if deviation > 0 else 0.0
-    coupling = ratio * _mean_deviation(covariance)
-    rows = squares.mean() + 1 - 2 * coupling
-    square = squares.mean() + 1 - 2 * coupling / (1 - floor / 2)
-    return square, rows, squares - 2 * potential / len(directions)
+    coupling = unit * ratio * _mean_deviation(covariance)
+    rows = squares.mean() + unit**2 - 2 * coupling
+    square = squares.mean() + unit**2 - 2 * coupling / (1 - floor / 2)
+    return square, rows, squares - 2 * unit * potential / len(directions)
 
 
 def _mean_deviation(covariance):

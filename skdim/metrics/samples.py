@@ -1,4 +1,4 @@
-"""Checks of samples and parameters, random directions, and the floor of a distance.
+"""Checks of samples and parameters, scales, ranks, and the floor of a distance.
 
 The floor is the mean distance of samples drawn from the target distribution itself.
 """
@@ -8,24 +8,29 @@ import sys
 from numbers import Real
 
 import numpy as np
+from scipy import special, stats
 from sklearn.utils import check_array
 
 from .._utils.distributions import Distribution
 from .._validation import is_count
 
-_HUGE = 1e100  # sums of squares of larger numbers may overflow
-
 __all__ = [
+    "HUGE",
     "check_count",
     "check_positive",
     "check_sample",
+    "check_share",
     "in_units",
     "normal_sample",
+    "normal_scores",
     "random_directions",
     "rows_within_range",
     "sample_floor",
     "scale_of",
+    "target_of_finite_variance",
 ]
+
+HUGE = 1e100  # sums of squares of larger numbers may overflow
 
 
 def sample_floor(
@@ -178,6 +183,30 @@ def normal_sample(Z, output_distribution, *, min_rows=1):
     return target.to_normal(check_sample(Z, min_rows=min_rows))
 
 
+def target_of_finite_variance(output_distribution):
+    """Return the target distribution of a Wasserstein distance as a ``Distribution``.
+
+    ``output_distribution`` is a name or a distribution of scipy.stats.  ValueError is
+    raised if its variance is infinite, because the distance would be infinite too.
+    """
+    target = Distribution(output_distribution)
+    if not np.isfinite(target.moments()[1]):
+        raise ValueError(
+            f"The Wasserstein distance needs a distribution of finite variance, but "
+            f"got {output_distribution!r}; use kolmogorov_smirnov_distance instead."
+        )
+    return target
+
+
+def normal_scores(Z):
+    """Return the normal scores of the ranks of each column of the sample Z.
+
+    They follow N(0, 1) but for ties, whatever the units and the distribution of the
+    column.  Z and the result have the shape (n_samples, n_columns).
+    """
+    return special.ndtri(stats.rankdata(Z, axis=0) / (len(Z) + 1))
+
+
 def rows_within_range(Z):
     """Return a sample whose numbers are small enough to be squared.
 
@@ -187,16 +216,17 @@ def rows_within_range(Z):
     the result have the shape (n_samples, n_components).
     """
     sizes = np.abs(Z).max(axis=1, keepdims=True)
-    return Z if sizes.max() <= _HUGE else Z / np.maximum(sizes / _HUGE, 1)
+    return Z if sizes.max() <= HUGE else Z / np.maximum(sizes / HUGE, 1)
 
 
-def scale_of(Z):
+def scale_of(Z, limit=HUGE):
     """Return a number to divide a sample by, so that squares do not overflow.
 
-    It is the largest magnitude in Z if that is beyond 1e100, and otherwise 1.
+    It is the largest magnitude in Z if that is beyond ``limit``, and otherwise 1.  The
+    default limit is 1e100; fourth powers need a lower one.
     """
     largest = float(np.abs(Z).max())
-    return largest if largest > _HUGE else 1.0
+    return largest if largest > limit else 1.0
 
 
 def in_units(value, scale):
@@ -221,12 +251,29 @@ def check_positive(name, value):
 
     The message calls the parameter ``name``.
     """
-    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-    if not (is_number and 0 < value < np.inf):
+    if not _is_between(value, 0, np.inf):
         raise ValueError(
             f"The {name!r} parameter must be a number above 0, but got {value!r}; "
             f"pass a finite number above 0."
         )
+
+
+def check_share(name, value):
+    """Raise ValueError unless ``value`` is a number between 0 and 1, both excluded.
+
+    The message calls the parameter ``name``.
+    """
+    if not _is_between(value, 0, 1):
+        raise ValueError(
+            f"The {name!r} parameter must be a number between 0 and 1, but got "
+            f"{value!r}; pass 0.95, for example."
+        )
+
+
+def _is_between(value, low, high):
+    """Return True if a value is a real number in the open interval, else False."""
+    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    return is_number and low < value < high
 
 
 def random_directions(n_components, n_projections, rng):

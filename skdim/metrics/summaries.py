@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special, stats
 
-from .samples import check_sample, in_units, normal_sample, scale_of
+from .samples import check_sample, in_units, normal_sample, normal_scores, scale_of
 
 __all__ = ["effective_rank", "norm_spread", "total_correlation"]
 
@@ -113,8 +113,8 @@ def total_correlation(Z):
     Z = Z[:, Z.max(axis=0) > Z.min(axis=0)]
     if Z.shape[1] < 2:
         return 0.0
-    scores = special.ndtri(stats.rankdata(Z, axis=0) / (len(Z) + 1))
-    _, log_determinant = np.linalg.slogdet(np.corrcoef(scores, rowvar=False))
+    correlations = np.corrcoef(normal_scores(Z), rowvar=False)
+    _, log_determinant = np.linalg.slogdet(correlations)
     return float(max(0.0, -0.5 * log_determinant))
 
 

@@ -7,13 +7,12 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 
-from .samples import check_count, check_sample
+from .samples import HUGE, check_count, check_sample
 
 __all__ = ["ColumnShift", "ComponentShift", "TwoSampleResult", "two_sample_test"]
 
 _LABELS_AT_ONCE = 2**21  # of permuted samples: 16 MiB
 _N_PRINTED = 5
-_LARGEST = 1e100  # the square of it is finite
 
 
 class ComponentShift(NamedTuple):
@@ -234,9 +233,9 @@ def _pair(reference, new, names):
         for sample, name in zip((reference, new), names, strict=True)
     ]
     for sample, name in zip(pair, names, strict=True):
-        if (largest := np.abs(sample).max()) > _LARGEST:
+        if (largest := np.abs(sample).max()) > HUGE:
             raise ValueError(
-                f"{name} must hold values of at most {_LARGEST:g}, but got "
+                f"{name} must hold values of at most {HUGE:g}, but got "
                 f"{largest:.3g}; leave such rows out."
             )
     widths = [sample.shape[1] for sample in pair]

@@ -38,6 +38,19 @@ def test_far_codes_stay_finite_and_in_order():
         assert (np.diff(x[3:]) > 0).all()
 
 
+@pytest.mark.parametrize("distribution", CONTINUOUS)
+def test_moments_are_those_of_samples(distribution):
+    mean, variance = Distribution(distribution).moments()
+    rows = Distribution(distribution).sample((50_000,), np.random.RandomState(0))
+    assert rows.mean() == pytest.approx(mean, abs=0.05 * variance**0.5)
+    assert rows.var() == pytest.approx(variance, rel=0.3)  # heavy tails of t
+
+
+def test_moments_are_numbers_or_not_finite():
+    assert Distribution(stats.norm(loc=[1.0])).moments() == (1, 1)
+    assert not np.isfinite(Distribution(stats.cauchy()).moments()).any()
+
+
 def test_samples_repeat_by_seed():
     uniform = Distribution("uniform")
     one, two = (uniform.sample((5, 2), np.random.RandomState(0)) for _ in "ab")
