@@ -64,6 +64,8 @@ _ROWS_BEYOND = 10  # fewer rows than these beyond a knot do not say where it sho
 # Codes are fitted with this much noise, so that layers cannot pull equal codes apart
 # without end.
 _JITTER = 0.03
+_N_CHECKED = 2000  # rows, to see which layers bring codes closer
+_HARM = 1.2  # factor of the mean squared way to go that is more than chance
 _LAYERS_PER_NORM = 10  # of which the first begins with a function of the norm
 # Rotations are used in turns: their products are other rotations.
 _N_ROTATIONS = 16
@@ -183,28 +185,52 @@ class Transport(nn.Module):
         if self.normalizer is not None:
             c = self._fit_normalizer(c, memory)
         noise = torch.empty(c.shape, **PLAIN).normal_(generator=generator)
-        c = c.float() + _JITTER * noise.to(c.device)
+        noisy = c.float() + _JITTER * noise.to(c.device)
+        c = torch.cat([noisy, c[:_N_CHECKED].float()])  # the latter only to check
         back = torch.eye(d, dtype=torch.float64, device=c.device)
-
-        norms = _Norms(None, d)
+        norms, ways = _Norms(None, d), []
         goal_of_norms = _Goal(norms.law, n_known, self.caution)
         goal_of_slices = _Goal(stats.norm(), n_known, self.caution)
+        check = _Goal(stats.norm(), len(c) - n_rows, 0.0)
         for i, shifts in enumerate(self.shifts):
             if i % _LAYERS_PER_NORM == 0:
                 j = i // _LAYERS_PER_NORM
-                shares = _shares_below(norms.scores(c))
+                shares = _shares_below(norms.scores(c[:n_rows]))
                 (shares,) = memory.blend(f"norms {j}", n_rows, shares)
                 self.norm_shifts[j].copy_(goal_of_norms.shifts(shares))
                 c = _Norms(_splines(self.norm_shifts[j : j + 1])[0], d)(c)
             rotation = self.rotations[i % _N_ROTATIONS]
             back = rotation.T @ back
             c = c @ rotation.float()
-            (shares,) = memory.blend(f"slices {i}", n_rows, _shares_below(c))
+            ways.append(check.gaps(_shares_below(c[n_rows:]))[1])
+            (shares,) = memory.blend(f"slices {i}", n_rows, _shares_below(c[:n_rows]))
             shifts.copy_(goal_of_slices.shifts(shares))
             (spline,) = _splines(shifts[None])
             c = c if spline is None else spline(c)
+        self._drop_layers_that_harm(ways)
         if is_first:
             self.rotation.copy_(back)
+
+    def _drop_layers_that_harm(self, ways: list[float]) -> None:
+        """Make the layers after the closest one do nothing.
+
+        Codes that are equal for many rows cannot be spread out.  They come closer with
+        some layers, and then move away.
+
+        Parameters
+        ----------
+        ways : list of float
+            Mean squared way to go before each layer, for codes without noise.
+        """
+        blocks = [
+            np.mean(ways[start : start + _LAYERS_PER_NORM])
+            for start in range(0, len(ways), _LAYERS_PER_NORM)
+        ]
+        if blocks and np.argmin(blocks) < len(blocks) - 1:
+            closest = int(np.argmin(blocks))
+            if blocks[-1] > _HARM * blocks[closest]:
+                self.norm_shifts[closest:] = 0
+                self.shifts[closest * _LAYERS_PER_NORM :] = 0
 
     def _fit_normalizer(self, c: Tensor, memory: Memory) -> Tensor:
         """Set the moments that codes ``c`` are whitened by; return whitened codes."""
@@ -280,15 +306,20 @@ class _Goal:
         chance = _well_supported(chance, shares, n_rows)
         self.by_chance = caution * float(chance[0] @ self.weights)
 
-    def shifts(self, shares: Tensor) -> Tensor:
-        """Return how far the knots move, of shape (d, n_knots).
+    def gaps(self, shares: Tensor) -> tuple[np.ndarray, float]:
+        """Return how far the knots should move, and the mean square of this.
 
-        ``shares``, of the same shape, holds the share of the rows below each knot.
+        ``shares``, the share of the rows below each knot, and the first result have the
+        shape (d, n_knots).
         """
         shares = shares.cpu().numpy()
         gaps = self.law.ppf(shares) - self.knots
         gaps = _well_supported(gaps, shares, self.n_rows)
-        way = max(float((gaps**2 @ self.weights).mean()), 1e-12)
+        return gaps, max(float((gaps**2 @ self.weights).mean()), 1e-12)
+
+    def shifts(self, shares: Tensor) -> Tensor:
+        """Return how far the knots move, of the shape (d, n_knots) of ``shares``."""
+        gaps, way = self.gaps(shares)
         share = _STEP * max(0.0, 1 - self.by_chance / way)
         return torch.tensor(gaps * share, device="cpu")
 

@@ -115,6 +115,15 @@ def test_codes_that_cannot_be_normal(c, kind):
     assert torch.isfinite(transport(torch.full_like(codes, 1e30))).all()
 
 
+@pytest.mark.parametrize("kind", MAPS)
+def test_codes_of_few_values_are_not_moved_farther_away(kind):
+    values = draw(12, 4, seed=7)
+    picks = torch.randint(12, (3000,), generator=torch.Generator().manual_seed(8))
+    c = values[picks]
+    c = (c - c.mean(0)) / c.std(0)
+    assert ratio(fitted(c, kind)(c)) < 1.02 * ratio(c)
+
+
 def test_equal_rows_stay_equal_and_order_is_kept_in_one_dimension():
     c = draw(1000, 1).exp()
     codes = fitted(c - c.mean(), "close")((c - c.mean()).sort(0)[0])
