@@ -36,6 +36,7 @@ __all__ = ["Optimizers", "TrainingResult", "prepare", "run_epoch", "settle", "tr
 _SPEED_TO_STOP = 2  # through the rest of the schedule, once patience has run out
 _ROWS_DRAWN = 2048  # held-out rows times draws of their views and noise
 _MOST_DRAWS = 8
+_CLEARLY_BETTER = 0.05  # nats; held-out rows are too few to tell smaller differences
 _SEEDS_APART = 7919  # between two of these draws
 
 
@@ -140,7 +141,7 @@ class Optimizers:
         return cls(encoder, schedule, discriminator)
 
     def step_schedule(self) -> None:
-        """Set the learning rate of the next step of training, if there is a schedule."""
+        """Set the learning rate of the next step, if there is a schedule."""
         if self.schedule is not None:
             self.schedule.last_epoch += self.speed - 1
             self.schedule.step()
@@ -193,13 +194,14 @@ def train(
     data : Data
         Training rows.
     validation_data : Data or None, default=None
-        Held-out rows.  The weights of the epoch with the most information on them are
-        kept.  After ``config.patience`` epochs without a rise in the second half of
-        ``config.max_iter``, the rest of the schedule is gone through faster.  None
-        keeps the weights of the last epoch.
+        Held-out rows.  The weights of the last epoch are kept, unless an epoch had 0.05
+        nats more information on these rows; then, or if training was cut short, those
+        of the best epoch.  After ``config.patience`` epochs without a rise in the
+        second half of ``config.max_iter``, the rest of the schedule is gone through
+        faster.  None keeps the weights of the last epoch.
     weights : dict of str to ndarray or None, default=None
-        Weights to start from, with ``warm_start``; with held-out rows, they are kept if
-        no epoch is better.  None draws new weights.
+        Weights to start from, with ``warm_start``; with held-out rows, they count as an
+        epoch.  None draws new weights.
     watcher : Watcher or None, default=None
         Is called before and after every epoch, and may stop training.  None shows
         nothing.
@@ -251,7 +253,7 @@ def train(
             if not optimizers.encoder.state:  # no step was taken
                 raise
             result.interrupted = True
-        best.restore()
+        best.restore(0.0 if n_left else _CLEARLY_BETTER)
     presses: list[int] = []
     try:
         with uninterrupted(at_most_once=True) as presses:
@@ -552,7 +554,8 @@ class _BestEpoch:
             self._source = _source(model, config, validation_data, source)
             n_draws = min(_MOST_DRAWS, math.ceil(_ROWS_DRAWN / len(self._source)))
             self._seeds = [config.seed + _SEEDS_APART * i for i in range(n_draws)]
-        self._information, self._state = -math.inf, None
+        self._information = self._last = -math.inf
+        self._state = None
         self._n_looks = self._n_stale = 0
 
     @property
@@ -580,6 +583,7 @@ class _BestEpoch:
         size = config.batch_size
         values = [mean_information(model, self._source, size, s) for s in self._seeds]
         value = checked(float(np.mean(values)))
+        self._last = value
         self._n_looks += 1
         self._n_stale += self._n_looks > self._config.max_iter / 2
         if value > self._information:
@@ -588,7 +592,11 @@ class _BestEpoch:
             self._state = {name: v.clone() for name, v in state.items()}
         return [value]
 
-    def restore(self) -> None:
-        """Give the model the weights that were remembered, if there are any."""
-        if self._state is not None:
+    def restore(self, margin: float = 0.0) -> None:
+        """Give the model the weights that were remembered, if there are any.
+
+        The weights stay as they are if the last information was less than ``margin``
+        nats below the largest one.
+        """
+        if self._state is not None and self._information >= self._last + margin:
             self._model.load_state_dict(self._state)

@@ -121,6 +121,18 @@ def test_the_best_epoch_comes_back(monkeypatch):
     assert (weight == 3.0).all()
 
 
+def test_a_last_epoch_that_is_hardly_worse_is_kept(monkeypatch):
+    model, best = best_epoch(monkeypatch, [1.0, 0.9])
+    weight = model.network.encoder.code.weight
+    for value in (1.0, 0.9):
+        weight.data.fill_(value)
+        best.look()
+    best.restore(margin=0.2)
+    assert (weight == weight.new_tensor(0.9)).all()
+    best.restore(margin=0.05)
+    assert (weight == 1.0).all()
+
+
 def test_epochs_without_a_rise_are_stale(monkeypatch):
     # A value that is only as high as the best one is no rise.
     values = [1.0, 0.5, 2.0, 2.0, 1.0, 3.0]
@@ -176,6 +188,7 @@ def test_the_best_epoch_is_what_is_left(monkeypatch):
         return value
 
     monkeypatch.setattr(_BestEpoch, "look", note)
+    monkeypatch.setattr(training, "_CLEARLY_BETTER", 0.0)
     rows = some_rows(200)
     conf = config(max_iter=300, learning_rate=0.1, patience=3)
     weights = train(conf, Data(rows[:100]), Data(rows[100:])).weights[name]
