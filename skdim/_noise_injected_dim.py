@@ -105,15 +105,20 @@ default="normal"
         smoother, so that classifiers do better on its codes.
 
     early_stopping : bool, default=False
-        True holds out some training rows, stops when their information (see ``score``)
-        no longer rises, and returns to the weights of the best epoch.
+        True holds out some training rows and measures their information (see ``score``)
+        after every epoch.  Training is shorter if this information no longer rises.  If
+        it was 0.05 nats higher in an earlier epoch, the weights of the best epoch are
+        kept.  The looks take time: most on small tables, where they are longer than an
+        epoch.
 
     validation_fraction : float, default=0.1
         Share of the training rows to hold out if ``early_stopping`` is True.
 
     n_iter_no_change : int, default=10
         Number of epochs without a rise of the information on held-out rows after which
-        training stops, if ``early_stopping`` is True.
+        training ends, if ``early_stopping`` is True.  Only epochs of the second half of
+        ``max_iter`` count, and the learning rate then falls to 0 in half of the epochs
+        that were left.
 
     warm_start : bool, default=False
         True makes ``fit`` go on from the weights of the previous fit, for ``max_iter``

@@ -331,6 +331,22 @@ def test_early_stopping_records_validation(cancer):
     assert not hasattr(dim, "validation_information_curve_")
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_early_stopping_costs_no_more_information_than_its_rows(digit_rows, seed):
+    # 0.1 nats pay for the rows that are held out, and for luck: seeds differ by 0.1.
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(4, random_state=seed)
+    plain = dim.fit(train).score(test)
+    assert dim.set_params(early_stopping=True).fit(train).score(test) > plain - 0.1
+
+
+def test_held_out_information_is_that_of_new_rows(digit_rows):
+    # Views of few held-out rows must not be farther from them than those of new rows.
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(early_stopping=True, max_iter=40, random_state=0).fit(train)
+    assert abs(max(dim.validation_information_curve_) - dim.score(test)) < 0.4
+
+
 # Small and awkward data
 
 

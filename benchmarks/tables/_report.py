@@ -123,10 +123,32 @@ def _correlations(group):
     return [f"{np.mean([row[name] for row in group]):.2f}" for name in names]
 
 
+def stopping():
+    """Return a Markdown table: information with and without early stopping."""
+    results = load("tables/stopping")
+    rows = []
+    groups = grouped(results["rows"], "chosen on", "data")
+    for is_chosen, name in sorted(groups, key=lambda key: not key[0]):
+        group = groups[is_chosen, name]
+        stopped, same, every, epochs = (
+            np.mean([row[key] for row in group])
+            for key in ("stopped", "same rows", "all rows", "epochs")
+        )
+        gains = f"{stopped - same:+.3f}", f"{stopped - every:+.3f}"
+        use = "chosen on" if is_chosen else "confirmed on"
+        held_out = group[0]["held out"]
+        values = f"{stopped:.2f}", *gains, f"{epochs:.2f}"
+        rows.append([use, name, held_out, *values])
+    header = ["rule", "data", "held-out rows", "information"]
+    header += ["difference to the same rows", "to all rows", "epochs"]
+    return paragraphs(table(header, rows), how(results, "means"))
+
+
 TABLES = {
     "agreement": agreement,
     "defaults": defaults,
     "features": features,
     "gains": gains,
     "nearest": nearest,
+    "stopping": stopping,
 }

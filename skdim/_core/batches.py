@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .augmentations import AUGMENTATIONS
 from .config import PairSpec
-from .neighbors import UNLABELED, nearest_rows
+from .neighbors import UNLABELED, nearest_others, nearest_rows
 from .runtime import sandbox, take
 
 __all__ = ["Batch", "BatchSource", "Data", "check_shape", "check_view", "even_batches"]
@@ -73,13 +73,20 @@ class BatchSource:
         Chooses the rows among which neighbours are looked for in large data.
     device : torch.device
         Where inputs are scaled and returned.
+    lender : BatchSource or None, default=None
+        Source among whose rows neighbours are looked for, from which views take values.
+        Held-out rows pass the training rows: they are few, so that their neighbours
+        among themselves would be far, and their views harder to recognise than those of
+        new rows.  None looks among the rows of ``data``, and so do data with classes,
+        whose partners must be held out, too.
 
     Attributes
     ----------
     rows, labels, scale, pairs, device
         The arguments; ``rows`` and ``labels`` are those of ``data``.
     near : ndarray of shape (n_rows, n_near) or None
-        Indices of the nearest rows of each row; None if views do not need them.
+        Indices of the nearest rows of each row, in the lender if there is one; None if
+        views do not need them.
     """
 
     def __init__(
@@ -89,9 +96,11 @@ class BatchSource:
         pairs: PairSpec,
         seed: int,
         device: torch.device,
+        lender: BatchSource | None = None,
     ) -> None:
         self.rows, self.labels = data
         self.scale, self.pairs, self.device = scale, pairs, device
+        self._lender = self if lender is None or self.labels is not None else lender
         self.near = self._neighbors(seed)
         self._inputs = self._scaled() if self._is_small_table() else None
         if self.labels is not None and self.near is None:
@@ -121,11 +130,12 @@ class BatchSource:
         by_class = self.labels is not None and len(self.rows.shape) == 2
         if not (by_class or _needs_neighbors(self.pairs)):
             return None
-        n_neighbors, labels = self.pairs.n_neighbors, self.labels
+        settings = self.scale, self.pairs.n_neighbors
         with sandbox(gradients=False):
-            return nearest_rows(
-                self.rows, self.scale, n_neighbors, labels, seed, self.device
-            )
+            if self._lender is not self:
+                others = self._lender.rows
+                return nearest_others(self.rows, others, *settings, seed, self.device)
+            return nearest_rows(self.rows, *settings, self.labels, seed, self.device)
 
     def _is_small_table(self) -> bool:
         rows = self.rows
@@ -210,7 +220,7 @@ class BatchSource:
             kind = AUGMENTATIONS[step]
             near = []
             if kind.needs_neighbors:
-                near = [self.take(self._near(index, generator))]
+                near = [self._lender.take(self._near(index, generator))]
             strength = self.pairs.strength
             strength = kind.strength if strength is None else strength
             inputs = kind.augment(inputs, *near, strength, generator)

@@ -13,7 +13,7 @@ from torch import Tensor
 from .._utils.rows import batches
 from .runtime import take
 
-__all__ = ["UNLABELED", "nearest_rows"]
+__all__ = ["UNLABELED", "nearest_others", "nearest_rows"]
 
 UNLABELED = -1  # class of a row whose class is not known
 
@@ -67,17 +67,66 @@ def nearest_rows(
         members = np.flatnonzero(groups == label)
         is_open = labels is not None and label == UNLABELED
         candidates = np.arange(len(rows)) if is_open else members
-        most = _MOST_DIFFERENCES / (len(members) * math.prod(rows.shape[1:]))
-        most = max(int(most), _FEWEST_CANDIDATES)
-        if len(candidates) > most:
-            rng = np.random.default_rng(seed)
-            candidates = rng.choice(candidates, most, replace=False)
+        n_features = math.prod(rows.shape[1:])
+        candidates = _affordable(candidates, len(members), n_features, seed)
         reference = scale(take(rows, candidates, device)).flatten(1)
         for chunk in batches(len(members), len(candidates)):
             queries = scale(take(rows, members[chunk], device)).flatten(1)
             found = _search(queries, reference, n_neighbors + 1)
             near[members[chunk]] = _without_self(candidates[found], members[chunk])
     return near
+
+
+def nearest_others(
+    rows: Any,
+    others: Any,
+    scale: Callable[[Tensor], Tensor],
+    n_neighbors: int,
+    seed: int,
+    device: torch.device,
+) -> np.ndarray:
+    """Return, for each row, the indices of the nearest rows of another data set.
+
+    The distance is that of ``nearest_rows``.  It serves held-out rows: they are too few
+    to be near each other.
+
+    Parameters
+    ----------
+    rows : array-like of shape (n_rows, ...)
+        The rows whose neighbours are looked for.
+    others : array-like of shape (n_others, ...)
+        The rows among which they are looked for.
+    scale, n_neighbors, seed, device
+        As in ``nearest_rows``.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_rows, min(n_neighbors, n_others))
+        Indices of rows of ``others``, nearest first.
+    """
+    n_neighbors = min(n_neighbors, len(others))
+    near = np.empty((len(rows), n_neighbors), dtype=np.int64)
+    n_features = math.prod(rows.shape[1:])
+    candidates = _affordable(np.arange(len(others)), len(rows), n_features, seed)
+    reference = scale(take(others, candidates, device)).flatten(1)
+    for chunk in batches(len(rows), len(candidates)):
+        queries = scale(take(rows, chunk, device)).flatten(1)
+        near[chunk] = candidates[_search(queries, reference, n_neighbors)]
+    return near
+
+
+def _affordable(
+    candidates: np.ndarray, n_queries: int, n_features: int, seed: int
+) -> np.ndarray:
+    """Return the candidates, or random ones of them if all would take too long.
+
+    ``candidates`` and the result are arrays of indices.  For ``n_queries`` rows of
+    ``n_features`` numbers, at most ``_MOST_DIFFERENCES`` are to be computed.
+    """
+    most = max(int(_MOST_DIFFERENCES / (n_queries * n_features)), _FEWEST_CANDIDATES)
+    if len(candidates) <= most:
+        return candidates
+    return np.random.default_rng(seed).choice(candidates, most, replace=False)
 
 
 def _search(queries: Tensor, reference: Tensor, n: int) -> np.ndarray:

@@ -32,8 +32,7 @@ class Normalizer(nn.Module):
     """Bring the encoder's output to mean 0 and variance 1, and remove correlations.
 
     In training, codes are normalised by the moments of their batch; in evaluation, by
-    the moments of all training rows that ``fit`` has set or, before ``fit``, by running
-    moments of training batches.
+    the moments of all training rows that ``fit`` has set.
 
     Parameters
     ----------
@@ -54,25 +53,12 @@ class Normalizer(nn.Module):
     little more than scaling is left.
     """
 
-    momentum = 0.1  # weight of a batch in the running moments
-
     def __init__(self, n_components: int, shrinkage: float | None = None) -> None:
         super().__init__()
         self.shrinkage = shrinkage
         self.register_buffer("mean", torch.zeros(n_components, **PLAIN))
         self.register_buffer("variance", torch.ones(n_components, **PLAIN))
-        self.register_buffer("correlation", torch.eye(n_components, **PLAIN))
         self.register_buffer("matrix", torch.eye(n_components, **PLAIN))
-
-    @torch.no_grad()
-    def use_running_moments(self) -> None:
-        """Compute the whitening matrix of evaluation from the present running moments.
-
-        Called before each evaluation of held-out rows during training: the matrix does
-        not follow later batches, as the running mean and variance do.  ``fit`` sets the
-        final moments.
-        """
-        self._set_matrix(self.correlation, n_rows=None)
 
     def forward(self, h: Tensor, n_measured: int | None = None) -> Tensor:
         """Return codes of mean 0 and variance 1 for the encoder's output.
@@ -100,13 +86,10 @@ class Normalizer(nn.Module):
         centered = h - mean
         variance = centered[:n_measured].square().mean(0)
         z = centered * (variance + _EPS).rsqrt()
-        self._track(self.mean, mean)
-        self._track(self.variance, variance)
         if self.shrinkage is not None:
             return z
         measured = z[:n_measured]
         correlation = measured.T @ measured / len(measured)
-        self._track(self.correlation, correlation)
         white = z @ _whitening(correlation, len(measured))
         return white * _inverse_scale(white[:n_measured].square().mean(0))
 
@@ -125,15 +108,6 @@ class Normalizer(nn.Module):
         """
         scales = (self.variance + _EPS).log().sum() / 2
         return torch.linalg.slogdet(self.matrix)[1] - scales
-
-    @torch.no_grad()
-    def _track(self, average: Tensor, value: Tensor) -> None:
-        """Move the running moment ``average`` towards ``value``, in place.
-
-        ``value`` is the same moment of a batch, of the same shape, and has the weight
-        ``momentum``.
-        """
-        average.lerp_(value, self.momentum)
 
     def fit(self, mean: Tensor, covariance: Tensor, n_rows: int) -> None:
         """Set the moments that evaluation uses, from all training rows.
@@ -156,30 +130,12 @@ class Normalizer(nn.Module):
         self.variance.copy_(variance)
         scale = (variance + _EPS).rsqrt()
         correlation = scale[:, None] * covariance * scale
-        self.correlation.copy_(correlation)
-        self._set_matrix(correlation, n_rows)
-
-    def _set_matrix(self, correlation: Tensor, n_rows: int | None) -> None:
-        """Set the whitening matrix that evaluation uses, rescaled to give variance 1.
-
-        Parameters
-        ----------
-        correlation : Tensor of shape (n_components, n_components)
-            Correlation matrix of the encoder's output.
-        n_rows : int or None
-            Number of rows that ``correlation`` was computed from.  None stands for
-            running moments.  The shrinkage is then as small as possible; and if
-            ``self.shrinkage`` is a number, the matrix only scales and does not whiten.
-        """
         if self.shrinkage is None:
             matrix = _whitening(correlation, n_rows)
-            if n_rows is not None:
-                remaining = matrix.T @ correlation @ matrix
-                matrix = matrix @ _rescale_beyond_chance(remaining, n_rows)
-        elif n_rows is not None:
-            matrix = _symmetric_whitening(correlation, n_rows, self.shrinkage)
+            remaining = matrix.T @ correlation @ matrix
+            matrix = matrix @ _rescale_beyond_chance(remaining, n_rows)
         else:
-            matrix = _identity(correlation)
+            matrix = _symmetric_whitening(correlation, n_rows, self.shrinkage)
         gain = _inverse_scale((matrix * (correlation @ matrix)).sum(0))
         self.matrix.copy_(matrix * gain)
 
@@ -197,7 +153,7 @@ def _identity(like: Tensor) -> Tensor:
     return torch.eye(len(like), dtype=like.dtype, device=like.device)
 
 
-def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
+def _whitening(correlation: Tensor, n_rows: int) -> Tensor:
     """Return ``W`` such that rows ``z @ W`` are uncorrelated, up to shrinkage.
 
     ``W`` is the transposed inverse of the lower Cholesky factor of the correlation
@@ -207,17 +163,15 @@ def _whitening(correlation: Tensor, n_rows: int | None) -> Tensor:
     ----------
     correlation : Tensor of shape (d, d)
         Correlation matrix of the rows ``z``.
-    n_rows : int or None
+    n_rows : int
         Number of rows that ``correlation`` was computed from: the fewer, the stronger
-        the shrinkage.  None takes the smallest shrinkage, a weight of 1e-4.
+        the shrinkage.  The smallest weight is 1e-4.
 
     Returns
     -------
     W : Tensor of shape (d, d)
     """
-    weight = _SMALLEST_SHRINKAGE
-    if n_rows is not None:
-        weight = max(weight, _shrinkage(correlation.detach(), n_rows))
+    weight = max(_SMALLEST_SHRINKAGE, _shrinkage(correlation.detach(), n_rows))
     identity = _identity(correlation)
     factor = torch.linalg.cholesky(torch.lerp(correlation, identity, weight))
     return torch.linalg.solve_triangular(factor, identity, upper=False).T
@@ -367,9 +321,6 @@ class Unnormalized(nn.Module):
         super().__init__()
         # Holds the data type to compute in, as the mean of a Normalizer does.
         self.register_buffer("mean", torch.zeros(n_components, **PLAIN))
-
-    def use_running_moments(self) -> None:
-        """Do nothing: there are no moments."""
 
     def forward(self, h: Tensor, n_measured: int | None = None) -> Tensor:
         return h

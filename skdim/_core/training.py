@@ -33,6 +33,12 @@ from .runtime import sandbox, seeded_generator, take
 __all__ = ["Optimizers", "TrainingResult", "prepare", "run_epoch", "settle", "train"]
 
 _TRANSPORT = "network.transport."  # names of the arrays of the final map begin so
+# All measured: docs/defaults.md.
+_SPEED_TO_STOP = 2  # through the rest of the schedule, once patience has run out
+_ROWS_DRAWN = 2048  # held-out rows times draws of their views and noise
+_MOST_DRAWS = 8
+_CLEARLY_BETTER = 0.05  # nats; held-out rows are too few to tell smaller differences
+_SEEDS_APART = 7919  # between two of these draws
 
 
 @dataclass
@@ -90,11 +96,14 @@ class Optimizers:
         this rate constant.
     discriminator : Adam or None
         Optimiser of the discriminator; None if the model has no discriminator.
+    speed : float
+        Number of steps of the schedule for each step of training.
     """
 
     encoder: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler | None
     discriminator: torch.optim.Optimizer | None
+    speed: float = 1.0
 
     @classmethod
     def of(
@@ -132,6 +141,35 @@ class Optimizers:
             discriminator = model.discriminator.optimizer()
         return cls(encoder, schedule, discriminator)
 
+    def step_schedule(self) -> None:
+        """Set the learning rate of the next step, if there is a schedule."""
+        if self.schedule is not None:
+            self.schedule.last_epoch += self.speed - 1
+            self.schedule.step()
+
+    def hurry(self, n_epochs: int) -> int:
+        """Go through the rest of the schedule faster, from now on.
+
+        Stopping at once would leave a model trained at a high learning rate, which
+        knows less than the same model after the rate has fallen.
+
+        Parameters
+        ----------
+        n_epochs : int
+            Number of epochs that are left.
+
+        Returns
+        -------
+        n_epochs : int
+            Number of epochs that are left now.  Unchanged if the schedule is already
+            gone through faster.
+        """
+        if self.speed > 1 or not n_epochs:
+            return n_epochs
+        n_left = math.ceil(n_epochs / _SPEED_TO_STOP)
+        self.speed = n_epochs / n_left
+        return n_left
+
     def named(self) -> dict[str, torch.optim.Optimizer]:
         """Return a dict of the optimisers: "encoder" and, if any, "discriminator"."""
         both = {"encoder": self.encoder, "discriminator": self.discriminator}
@@ -157,12 +195,14 @@ def train(
     data : Data
         Training rows.
     validation_data : Data or None, default=None
-        Held-out rows.  The weights of the epoch with the most information on them are
-        kept, and training stops after ``config.patience`` epochs without a rise.  None
-        keeps the weights of the last epoch.
+        Held-out rows.  The weights of the last epoch are kept, unless an epoch had 0.05
+        nats more information on these rows; then, or if training was cut short, those
+        of the best epoch.  After ``config.patience`` epochs without a rise in the
+        second half of ``config.max_iter``, the rest of the schedule is gone through
+        faster.  None keeps the weights of the last epoch.
     weights : dict of str to ndarray or None, default=None
-        Weights to start from, with ``warm_start``; with held-out rows, they are kept if
-        no epoch is better.  None draws new weights.
+        Weights to start from, with ``warm_start``; with held-out rows, they count as an
+        epoch.  None draws new weights.
     watcher : Watcher or None, default=None
         Is called before and after every epoch, and may stop training.  None shows
         nothing.
@@ -188,13 +228,14 @@ def train(
         generator = seeded_generator(config.seed)
         noise = seeded_generator(config.seed + NOISE_STREAM, config.device)
         model, source = prepare(config, data, weights, generator)
-        best = _BestEpoch(model, config, validation_data)
+        best = _BestEpoch(model, config, validation_data, source)
         if weights is not None:
             best.look()
         n_steps = config.max_iter * (len(source) // config.batch_size)
         optimizers = Optimizers.of(model, config, n_steps)
+        n_left = config.max_iter
         try:
-            for _ in range(config.max_iter):
+            while n_left:
                 watcher.epoch_begins()
                 information, divergence = run_epoch(
                     model, optimizers, source, config, generator, noise
@@ -206,13 +247,16 @@ def train(
                 is_asked = watcher.epoch_ends(
                     result, lambda: _as_if_ended(model, config, source, result)
                 )
-                if is_asked or best.is_stale:
+                if is_asked:
                     break
+                n_left -= 1
+                if best.is_stale:
+                    n_left = optimizers.hurry(n_left)
         except KeyboardInterrupt:
             if not optimizers.encoder.state:  # no step was taken
                 raise
             result.interrupted = True
-        best.restore()
+        best.restore(0.0 if n_left else _CLEARLY_BETTER)
     presses: list[int] = []
     try:
         with uninterrupted(at_most_once=True) as presses:
@@ -286,8 +330,7 @@ def run_epoch(
         figures = torch.stack(figures).tolist()
         checked(sum(figures))
         _step(optimizers.encoder, -value)
-        if optimizers.schedule is not None:
-            optimizers.schedule.step()
+        optimizers.step_schedule()
         log.append(figures[:2])
     return tuple(np.mean(log, axis=0).tolist())
 
@@ -438,9 +481,14 @@ def _load(model: Model, weights: dict[str, np.ndarray]) -> None:
     model.load_state_dict(state)
 
 
-def _source(model: Model, config: TrainingConfig, data: Data) -> BatchSource:
-    pairs = config.model.pairs
-    return BatchSource(data, model.network.input, pairs, config.seed, config.device)
+def _source(
+    model: Model,
+    config: TrainingConfig,
+    data: Data,
+    lender: BatchSource | None = None,
+) -> BatchSource:
+    scale, pairs = model.network.input, config.model.pairs
+    return BatchSource(data, scale, pairs, config.seed, config.device, lender)
 
 
 def _check_users_code(model: Model, data: Data, device: torch.device) -> None:
@@ -489,25 +537,37 @@ class _BestEpoch:
     model : Model
         The model in training.
     config : TrainingConfig
-        Gives batch size, seed and ``patience``.
+        Gives batch size, seed, ``max_iter`` and ``patience``.
     validation_data : Data or None
         Held-out rows.  With None, methods do nothing and ``is_stale`` is False.
+    source : BatchSource
+        The training rows: they calibrate the model, and views of held-out rows may take
+        values from them.
 
     Attributes
     ----------
     is_stale : bool
-        True if the information has not risen for ``config.patience`` epochs, else
-        False.
+        True if the information has not risen for ``config.patience`` epochs of the
+        second half of ``config.max_iter``, else False.  In the first half the learning
+        rate is high, and a rest says little about what comes when the rate falls.
     """
 
     def __init__(
-        self, model: Model, config: TrainingConfig, validation_data: Data | None
+        self,
+        model: Model,
+        config: TrainingConfig,
+        validation_data: Data | None,
+        source: BatchSource,
     ) -> None:
-        self._model, self._config = model, config
+        self._model, self._config, self._training = model, config, source
         self._source = None
         if validation_data is not None:
-            self._source = _source(model, config, validation_data)
-        self._information, self._state, self._n_stale = -math.inf, None, 0
+            self._source = _source(model, config, validation_data, source)
+            n_draws = min(_MOST_DRAWS, math.ceil(_ROWS_DRAWN / len(self._source)))
+            self._seeds = [config.seed + _SEEDS_APART * i for i in range(n_draws)]
+        self._information = self._last = -math.inf
+        self._state = None
+        self._n_looks = self._n_stale = 0
 
     @property
     def is_stale(self) -> bool:
@@ -517,31 +577,39 @@ class _BestEpoch:
         """Measure the information on held-out rows, after an epoch.
 
         If training goes on from a fit, also before the first one.  The weights are
-        remembered if this information is the largest so far.  With held-out rows the
-        model is left in evaluation mode, in which a ``Normalizer`` uses running moments
-        of training batches.
+        remembered if this information is the largest so far.  It is that of the model
+        as training would leave it now: a copy is calibrated.  The running moments of a
+        ``Normalizer`` lag behind the weights while the learning rate is high.
 
         Returns
         -------
         information : list of float
-            One number in nats (``inference.mean_information``).  Empty without held-out
-            rows.
+            One number in nats (``inference.mean_information``), the mean over up to 8
+            draws of views and noise.  Empty without held-out rows.
         """
         if self._source is None:
             return []
-        model, config = self._model.eval(), self._config
-        model.network.normalizer.use_running_moments()
-        value = checked(
-            mean_information(model, self._source, config.batch_size, config.seed)
-        )
-        self._n_stale += 1
+        model, config = copy.deepcopy(self._model), self._config
+        # The information is that of codes before the final map.
+        model.network.transport = None
+        calibrate(model, config, self._training, seeded_generator(config.seed))
+        size = config.batch_size
+        values = [mean_information(model, self._source, size, s) for s in self._seeds]
+        value = checked(float(np.mean(values)))
+        self._last = value
+        self._n_looks += 1
+        self._n_stale += self._n_looks > self._config.max_iter / 2
         if value > self._information:
             self._information, self._n_stale = value, 0
-            state = model.state_dict()
+            state = self._model.state_dict()
             self._state = {name: v.clone() for name, v in state.items()}
         return [value]
 
-    def restore(self) -> None:
-        """Give the model the weights that were remembered, if there are any."""
-        if self._state is not None:
+    def restore(self, margin: float = 0.0) -> None:
+        """Give the model the weights that were remembered, if there are any.
+
+        The weights stay as they are if the last information was less than ``margin``
+        nats below the largest one.
+        """
+        if self._state is not None and self._information >= self._last + margin:
             self._model.load_state_dict(self._state)

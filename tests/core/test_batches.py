@@ -128,6 +128,27 @@ def test_each_cell_of_a_view_of_neighbours_is_that_of_another_row():
         assert is_of_row.all() and not (view == torch.from_numpy(data)).any()
 
 
+def test_views_of_held_out_rows_take_cells_from_the_lender():
+    pairs, device = PairSpec(("neighbors",), strength=0.5), torch.device("cpu")
+    lender = source(10 + rows(50), augmentations=("neighbors",))
+    held_out = BatchSource(Data(rows(20)), lambda x: x, pairs, 0, device, lender)
+    for view in held_out.draw(np.arange(20), generator()).views:
+        is_own = view == torch.from_numpy(rows(20))
+        is_lent = (view[:, None] == torch.from_numpy(lender.rows)).any(1)
+        assert (is_own | is_lent).all() and is_own.any() and is_lent.any()
+
+
+def test_rows_with_classes_have_partners_that_are_held_out_too():
+    pairs, labels = PairSpec(by_class=True), np.repeat([0, 1], 10)
+    lender = source(rows(50), np.repeat([0, 1], 25), by_class=True)
+    data = Data(10 + rows(20), labels)
+    device = torch.device("cpu")
+    held_out = BatchSource(data, lambda x: x, pairs, 0, device, lender)
+    batch = held_out.draw(np.arange(20), generator())
+    for view in (batch.rows, *batch.views):
+        assert (view[:, None] == torch.from_numpy(data.rows)).all(2).any(1).all()
+
+
 @pytest.mark.parametrize("is_table", [False, True])
 def test_partners_share_the_class_and_unknown_rows_are_their_own(is_table):
     # In tables partners are near rows of the class, among images any of the class.

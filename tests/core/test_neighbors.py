@@ -4,7 +4,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from skdim._core import neighbors
-from skdim._core.neighbors import nearest_rows
+from skdim._core.neighbors import nearest_others, nearest_rows
 
 CPU = torch.device("cpu")
 
@@ -65,3 +65,17 @@ def test_neighbours_in_large_data_come_from_a_sample(monkeypatch):
 def test_more_neighbours_than_rows_are_all_others():
     found = near(rows()[:5], k=10**20)
     assert (np.sort(found) == [np.delete(np.arange(5), i) for i in range(5)]).all()
+
+
+def test_neighbours_in_other_data_are_the_nearest_there():
+    data, others = rows(40, seed=1), rows(300, seed=0)
+    others[7] = data[3]  # an equal row is a neighbour: it is another row
+    found = nearest_others(data, others, lambda x: x, 5, 0, CPU)
+    search = NearestNeighbors(n_neighbors=5, metric="manhattan").fit(others)
+    np.testing.assert_array_equal(found, search.kneighbors(data)[1])
+    assert found[3, 0] == 7
+
+
+def test_other_data_may_have_few_rows():
+    found = nearest_others(rows(40), rows(3, seed=1), lambda x: x, 5, 0, CPU)
+    assert (np.sort(found) == np.arange(3)).all()

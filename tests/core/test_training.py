@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from skdim._core.critics import CRITICS
 from skdim._core.encoders import ENCODERS
 from skdim._core.model import Model
 from skdim._core.runtime import seeded_generator
-from skdim._core.training import TrainingResult, _BestEpoch, train
+from skdim._core.training import Optimizers, TrainingResult, _BestEpoch, train
 
 
 def jitter(inputs, generator):
@@ -99,12 +101,13 @@ def test_rows_in_order_of_class_do_not_spoil_the_batch_statistics():
     torch.testing.assert_close(first.running_var, true, rtol=0.02, atol=1e-4)
 
 
-def best_epoch(monkeypatch, values, patience=2):
+def best_epoch(monkeypatch, values, patience=2, max_iter=2):
     """Return a model and its ``_BestEpoch``, whose looks find these values in turn."""
-    conf, rows = config(patience=patience), some_rows()
+    conf, rows = config(patience=patience, max_iter=max_iter), some_rows()
     model, found = Model(conf.model, seeded_generator(0)), iter(values)
     monkeypatch.setattr(training, "mean_information", lambda *args: next(found))
-    return model, _BestEpoch(model, conf, Data(rows))
+    monkeypatch.setattr(training, "_MOST_DRAWS", 1)
+    return model, _BestEpoch(model, conf, Data(rows), source_of(model, conf, rows))
 
 
 def test_the_best_epoch_comes_back(monkeypatch):
@@ -118,6 +121,18 @@ def test_the_best_epoch_comes_back(monkeypatch):
     assert (weight == 3.0).all()
 
 
+def test_a_last_epoch_that_is_hardly_worse_is_kept(monkeypatch):
+    model, best = best_epoch(monkeypatch, [1.0, 0.9])
+    weight = model.network.encoder.code.weight
+    for value in (1.0, 0.9):
+        weight.data.fill_(value)
+        best.look()
+    best.restore(margin=0.2)
+    assert (weight == weight.new_tensor(0.9)).all()
+    best.restore(margin=0.05)
+    assert (weight == 1.0).all()
+
+
 def test_epochs_without_a_rise_are_stale(monkeypatch):
     # A value that is only as high as the best one is no rise.
     values = [1.0, 0.5, 2.0, 2.0, 1.0, 3.0]
@@ -129,11 +144,28 @@ def test_epochs_without_a_rise_are_stale(monkeypatch):
     assert is_stale == [False, False, False, False, True, False]
 
 
+def test_patience_is_counted_while_the_learning_rate_is_low(monkeypatch):
+    _, best = best_epoch(monkeypatch, [1.0] * 8, max_iter=8)
+    is_stale = []
+    for _ in range(8):
+        best.look()
+        is_stale.append(best.is_stale)
+    assert is_stale == [False] * 5 + [True] * 3
+
+
+def test_a_look_at_held_out_rows_leaves_training_as_it_was():
+    rows, conf = some_rows(200), config(max_iter=4)
+    with_rows = train(replace(conf, patience=10), Data(rows[:100]), Data(rows[100:]))
+    without = train(conf, Data(rows[:100]))
+    assert with_rows.information_curve == without.information_curve
+    assert with_rows.match_curve == without.match_curve
+
+
 def test_without_held_out_rows_no_epoch_is_best():
     conf = config()
     model = Model(conf.model, seeded_generator(0)).train()
     weight = model.network.encoder.code.weight
-    best = _BestEpoch(model, conf, None)
+    best = _BestEpoch(model, conf, None, source_of(model, conf, some_rows()))
     assert best.look() == [] and not best.is_stale and model.training
     weight.data.fill_(1.0)
     best.restore()
@@ -156,6 +188,7 @@ def test_the_best_epoch_is_what_is_left(monkeypatch):
         return value
 
     monkeypatch.setattr(_BestEpoch, "look", note)
+    monkeypatch.setattr(training, "_CLEARLY_BETTER", 0.0)
     rows = some_rows(200)
     conf = config(max_iter=300, learning_rate=0.1, patience=3)
     weights = train(conf, Data(rows[:100]), Data(rows[100:])).weights[name]
@@ -174,13 +207,38 @@ def test_validation_is_on_the_rows_given_for_it():
     assert one.validation_curve != two.validation_curve
 
 
-def test_validation_stops_training():
+def test_validation_stops_training(monkeypatch):
+    rates, step = [], Optimizers.step_schedule
+
+    def note(self):
+        rates.append(self.encoder.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(Optimizers, "step_schedule", note)
     rows = some_rows(200)
-    conf = config(max_iter=300, learning_rate=0.1, patience=3)
+    conf = config(max_iter=200, learning_rate=0.1, patience=3)
     result = train(conf, Data(rows[:100]), Data(rows[100:]))
-    curve = result.validation_curve
-    assert len(curve) == len(result.information_curve) < 300
-    assert np.argmax(curve) == len(curve) - 4
+    # Patience runs out in the second half; the rest takes half of its epochs.
+    n_epochs = len(result.validation_curve)
+    assert len(result.information_curve) == n_epochs == len(rates) // 3
+    assert 150 < n_epochs < 200
+    # The learning rate still falls to almost 0.
+    assert max(rates) == pytest.approx(0.1, rel=1e-3)
+    assert rates[-1] < 1e-4 and (np.diff(rates[100:]) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "n_left"), [(0, 0), (1, 1), (2, 1), (5, 3), (100, 50)]
+)
+def test_hurrying_takes_half_of_the_epochs_once(n_epochs, n_left):
+    conf = config()
+    model = Model(conf.model, seeded_generator(0))
+    optimizers = Optimizers.of(model, conf, 700)
+    assert optimizers.hurry(n_epochs) == n_left
+    if n_left > 0:
+        assert optimizers.speed * n_left == n_epochs
+    if n_epochs > 1:
+        assert optimizers.hurry(n_left) == n_left
 
 
 def test_training_leaves_results_for_every_epoch():
