@@ -208,8 +208,9 @@ class TrainingConfig:
     weight_decay : float
         Weight decay of AdamW for the network; critics have none.
     patience : int or None
-        Training stops after this many epochs in which the mutual information estimated
-        on held-out rows has not risen.  None if no rows are held out.
+        After this many epochs in the second half of ``max_iter`` in which the mutual
+        information estimated on held-out rows has not risen, training goes through the
+        rest of its schedule faster, and stops.  None if no rows are held out.
     seed : int
         Seed of initial weights, order of rows, views and noise.
     device : torch.device
