@@ -22,9 +22,15 @@ N_SPLITS = 30
 
 
 def compare(dim, reference, new):
-    """Return the result of the test of codes, with both tables passed as inputs."""
-    codes = dim.transform(reference), dim.transform(new)
-    return two_sample_test(*codes, X_reference=reference, X_new=new)
+    """Return the result of the test of codes, with tables and loadings passed."""
+    return two_sample_test(
+        dim.transform(reference),
+        dim.transform(new),
+        X_reference=reference,
+        X_new=new,
+        loadings=dim.loadings_,
+        feature_names=dim.feature_names_in_,
+    )
 
 
 def measure():

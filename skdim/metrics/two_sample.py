@@ -138,9 +138,10 @@ def two_sample_test(
     X_new : array-like of shape (n_new, n_features), default=None
         Inputs of the new rows.
     loadings : array-like of shape (n_components, n_features), default=None
-        Correlation of each column with each component over rows of the known source.
-        None computes it from ``X_reference`` and ``Z_reference``.  Pass it to see which
-        columns belong to the shifts if the inputs are not at hand.
+        Correlation of each column with each component over rows of the known source,
+        such as ``loadings_`` of the estimator.  None computes it from ``X_reference``
+        and ``Z_reference``.  Pass it to see which columns belong to the shifts if the
+        inputs are not at hand.
     feature_names : array-like of str of shape (n_features,), default=None
         Names of the columns.  None uses the columns of ``X_reference`` if it is a
         DataFrame, and indices otherwise.
