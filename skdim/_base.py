@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from . import _core, _resolve
+from ._report import grave_doubts, make_report
 from ._sklearn import (
     CALLBACK_STATE,
     HAS_CALLBACKS,
@@ -235,7 +236,7 @@ channels) or (n_samples, channels, height, width)
                 with uninterrupted():
                     self._set(attributes(result))
         self._warn(self._interruption(config, result))
-        self._warn(self._doubts())
+        self._warn([*self._doubts(), *grave_doubts(self)])
         return self
 
     @fit_context
@@ -722,6 +723,57 @@ channels) or (n_samples, channels, height, width)
             In nats; higher is better.
         """
         return self._information(X, y)
+
+    def report(self, X, y=None):
+        """Say whether codes of X are as promised, and what to change if they are not.
+
+        One call measures how far codes are from their distribution, how dependent their
+        components are, and how much information they keep about X.  It compares this
+        with the training rows, and looks for usual mistakes: too short a training, too
+        few rows for so many components, inputs on another scale, and so on.
+
+        Parameters
+        ----------
+        X : array-like
+            At least 20 rows or images, as in ``transform``.  Pass rows that were held
+            out of ``fit``: codes of training rows are closer to the distribution than
+            those of any other rows.  A few hundred rows tell more than a few dozen.
+        y : array-like of shape (n_samples,), default=None
+            Classes, used as in ``score``.
+
+        Returns
+        -------
+        report : PromiseReport
+            ``print`` writes it as text, and notebooks show a table.  Its attributes
+            ``verdict``, ``holds`` and ``advice`` say the result; the others are what
+            was measured (see ``help(report)``).
+
+        Raises
+        ------
+        ValueError
+            If X is invalid or has fewer than 20 rows, or if ``output_layer`` is not
+            "code".
+
+        See Also
+        --------
+        skdim.metrics.excess_distance : The distance that comes first in the report.
+        skdim.MatchDisplay : A picture of the match.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skdim import NoiseInjectedDIM
+        >>> X = load_digits().data
+        >>> dim = NoiseInjectedDIM(4, views=None, random_state=0).fit(X[::2])
+        >>> report = dim.report(X[1::2])
+        >>> report.holds, report.advice
+        (True, [])
+        >>> report.distance.high < 0.15
+        True
+        >>> print(report)
+        As promised: codes of X are at most ... standard deviations from their ...
+        """
+        return make_report(self, X, y)
 
     @property
     def explained_variance_ratio_(self):

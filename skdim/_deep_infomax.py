@@ -217,7 +217,8 @@ class DeepInfoMax(BaseInfoMax):
     Warns
     -----
     ConvergenceWarning
-        If training was interrupted.
+        If there were fewer than 5 training rows for each component.  If training was
+        interrupted.
 
     See Also
     --------

@@ -255,8 +255,8 @@ default="normal"
     ConvergenceWarning
         If the estimated information is at the most that a batch can report, although
         the capacity is higher, and ``sliced_weight_`` is 0: codes may then not follow
-        their distribution.  If the estimate is above the capacity.  If training was
-        interrupted.
+        their distribution.  If the estimate is above the capacity.  If there were fewer
+        than 5 training rows for each component.  If training was interrupted.
 
     See Also
     --------

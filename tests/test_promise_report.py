@@ -1,0 +1,348 @@
+"""``report``: what it measures, and the situations that it must name or must not."""
+
+import warnings
+from dataclasses import FrozenInstanceError, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from estimators import quick
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+import skdim
+from skdim import DeepInfoMax, InfoMaxOutlierDetector, NoiseInjectedDIM, metrics
+
+TRAINING = "ignore::sklearn.exceptions.ConvergenceWarning"
+
+
+@pytest.fixture(scope="module")
+def good(digit_rows):
+    """A fit with nothing to say against it."""
+    return NoiseInjectedDIM(4, views=None, random_state=0).fit(digit_rows[0])
+
+
+@pytest.fixture(scope="module")
+def report(good, digit_rows):
+    return good.report(digit_rows[1])
+
+
+def about(report, *words):
+    """Return the sentences of advice that hold all of these words."""
+    return [text for text in report.advice if all(word in text for word in words)]
+
+
+# What is measured
+
+
+def test_a_good_fit_holds_and_needs_no_advice(report):
+    assert report.holds is True
+    assert report.advice == []
+    assert report.verdict.startswith("As promised:")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("params", [{}, {"views": None}])
+def test_good_fits_of_other_seeds_need_no_advice_either(digit_rows, params, seed):
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(8, random_state=seed, **params).fit(train)
+    assert dim.report(test).advice == []
+
+
+def test_numbers_are_those_of_the_metrics(good, report, digit_rows):
+    train, test = digit_rows
+    codes = good.transform(test)
+    assert report.distance == metrics.excess_distance(codes)
+    assert report.pvalue == metrics.bhep_test(codes).pvalue
+    assert report.norm_spread == metrics.norm_spread(codes)
+    assert report.total_correlation == metrics.total_correlation(codes)
+    assert report.information == good.score(test)
+    assert report.training_information == good.information_
+    assert report.capacity == good.capacity_
+    assert report.ceiling == pytest.approx(np.log(good.batch_size_))
+    sizes = report.n_samples, report.n_components, report.n_training_samples
+    assert sizes == (len(test), 4, len(train))
+
+
+def test_chance_correlation_is_exceeded_by_a_twentieth_of_true_samples():
+    from skdim._report import _measured
+
+    rng = np.random.default_rng(0)
+    limit = _measured(rng.normal(size=(50, 6)), "normal")["chance_correlation"]
+    largest = [
+        np.abs(np.triu(np.corrcoef(rng.normal(size=(6, 50))), 1)).max()
+        for _ in range(2000)
+    ]
+    assert 0.03 < np.mean(np.array(largest) > limit) < 0.07
+
+
+@pytest.mark.filterwarnings(TRAINING)
+@pytest.mark.parametrize("law", ["uniform", stats.expon(), stats.cauchy()])
+def test_other_distributions_are_measured_as_they_are(cancer, law):
+    train, test = cancer
+    dim = quick(output_distribution=law, views=None).fit(train)
+    found = dim.report(test)
+    if isinstance(law, str) or np.isfinite(law.var()):
+        assert found.distance == metrics.excess_distance(dim.transform(test), law)
+    normal = metrics.norm_spread(dim.transform(test), law)
+    assert found.norm_spread == pytest.approx(normal)
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_one_component_has_no_correlations(cancer):
+    found = quick(n_components=1).fit(cancer[0]).report(cancer[1])
+    assert found.largest_correlation is None and found.total_correlation is None
+    assert "correlation" not in str(found)
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_fewer_rows_than_components_have_no_total_correlation(cancer):
+    found = quick(n_components=30).fit(cancer[0]).report(cancer[1][:25])
+    assert found.total_correlation is None
+    assert "total" not in str(found) and "largest correlation" in str(found)
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_deep_infomax_and_images_are_reported(digit_images):
+    train, test = digit_images
+    found = quick(DeepInfoMax, max_iter=1).fit(train[:200]).report(test[:100])
+    assert found.capacity is None and found.ceiling == np.inf
+    names = [line.split("  ")[0] for line in str(found).splitlines()]
+    assert "components" in names
+    assert not {"capacity of the channel", "most that a batch can show"} & set(names)
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_data_frames_and_data_sets_give_the_same_report(cancer):
+    train, test = cancer
+    expected = quick().fit(train).report(test)
+    dim = quick().set_output(transform="pandas").fit(pd.DataFrame(train))
+    assert str(dim.report(pd.DataFrame(test))) == str(expected)
+
+    class Rows:
+        def __len__(self):
+            return len(test)
+
+        def __getitem__(self, i):
+            return test[i]
+
+    assert str(quick().fit(train).report(Rows())) == str(expected)
+
+
+def test_report_leaves_the_estimator_and_the_generators_alone(good, digit_rows):
+    before, of_torch = dict(vars(good)), torch.get_rng_state()
+    of_numpy = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = (str(good.report(digit_rows[1][:200])) for _ in range(2))
+    assert first == second
+    assert vars(good) == before
+    np.testing.assert_array_equal(np.random.get_state()[1], of_numpy)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), of_torch)
+
+
+# What is refused
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_layers_below_the_code_have_no_report(cancer):
+    dim = quick(output_layer="hidden").fit(cancer[0])
+    with pytest.raises(ValueError, match="output_layer='hidden'; use output_layer="):
+        dim.report(cancer[1])
+
+
+def test_too_few_rows_are_an_error(good, digit_rows):
+    with pytest.raises(ValueError, match=r"at least 20 rows.*Got 19; pass more"):
+        good.report(digit_rows[1][:19])
+    good.report(digit_rows[1][:20])
+
+
+def test_report_needs_a_fitted_estimator(digit_rows):
+    with pytest.raises(NotFittedError):
+        NoiseInjectedDIM().report(digit_rows[1])
+
+
+# What is shown
+
+
+def test_text_has_the_verdict_first_then_the_distance(report):
+    lines = str(report).splitlines()
+    assert lines[0].startswith("As promised:")
+    assert lines[2].startswith("distance from the distribution ")
+    assert str(report.distance) in lines[2]
+    assert repr(report) == str(report) and max(map(len, lines)) <= 88
+    assert "What to change" not in str(report)
+
+
+def test_text_lists_the_advice(report):
+    text = str(replace(report, advice=["Lower 'n_components'.", "long " * 40]))
+    assert "What to change:\n- Lower 'n_components'.\n- long" in text
+    assert max(map(len, text.splitlines())) <= 88
+
+
+def test_html_is_well_formed_and_escaped(report):
+    class Tags(HTMLParser):
+        opened, seen = (), set()
+
+        def handle_starttag(self, tag, attrs):
+            self.opened += (tag,)
+            self.seen.add(tag)
+            assert not [name for name, _ in attrs if name.startswith("on")]
+
+        def handle_endtag(self, tag):
+            assert self.opened[-1] == tag
+            self.opened = self.opened[:-1]
+
+    evil = "<script>alert(1)</script>"
+    page = replace(report, verdict=f"{evil}&", advice=[evil])._repr_html_()
+    parser = Tags()
+    parser.feed(page)
+    assert parser.opened == () and {"table", "li"} <= parser.seen
+    assert "script" not in parser.seen and page.count("&lt;script&gt;") == 2
+    assert "color" not in page  # those of the notebook are readable in light and dark
+
+
+def test_reports_are_values_that_cannot_be_changed(good, report, digit_rows):
+    assert good.report(digit_rows[1]) == report
+    with pytest.raises(FrozenInstanceError):
+        report.holds = False
+
+
+# What is found
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_too_few_steps(digit_rows):
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(4, max_iter=5, random_state=0).fit(train)
+    assert about(dim.report(test), "only 20 steps", "raise 'max_iter'")
+
+
+@pytest.mark.parametrize("name", ["information_curve_", "match_curve_"])
+@pytest.mark.parametrize("improves", [True, False])
+def test_curves_that_still_improve(good, digit_rows, name, improves, monkeypatch):
+    noise = np.random.default_rng(0).normal(size=100)
+    if name == "match_curve_":  # falls from 0.2, or stays
+        curve = 0.2 - 0.0015 * np.arange(100) * improves + 0.005 * noise
+    else:
+        curve = 2 + 0.02 * np.arange(100) * improves + 0.1 * noise
+    monkeypatch.setattr(good, name, list(curve))
+    found = about(good.report(digit_rows[1]), "when training ended", "'max_iter'")
+    assert len(found) == improves
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_a_slow_fit_is_found_by_its_curve(cancer):
+    train, test = cancer
+    params = {"noise_scale": 0.01, "learning_rate_init": 1e-3, "max_iter": 20}
+    found = NoiseInjectedDIM(2, random_state=1, **params).fit(train).report(test)
+    assert about(found, "information was still rising", "'max_iter'")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_too_many_components_for_so_few_rows(digit_rows):
+    train, test = digit_rows
+    found = NoiseInjectedDIM(16, views=None, random_state=0).fit(train[:100])
+    found = found.report(test)
+    assert found.holds is False and found.verdict.startswith("Not as promised")
+    assert about(found, "100 training rows for 16 components", "'n_components'")
+
+
+def test_rows_held_out_for_early_stopping_are_not_counted(cancer):
+    params = {"early_stopping": True, "validation_fraction": 0.5, "views": None}
+    dim = NoiseInjectedDIM(16, random_state=0, **params).fit(cancer[0])
+    assert about(dim.report(cancer[1]), "171 training rows")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_more_components_than_columns():
+    X = np.random.default_rng(0).normal(size=(1000, 3))
+    X = np.column_stack([X, np.ones(1000)])  # a constant column counts as none
+    dim = quick(n_components=4, views=None).fit(X[:500])
+    assert about(dim.report(X[500:]), "4 components and 3 columns", "to 3 or less")
+    dim = quick(n_components=3, views=None).fit(X[:500])
+    assert not about(dim.report(X[500:]), "columns that vary")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_a_saturated_bound(cancer):
+    train, test = cancer
+    dim = NoiseInjectedDIM(4, noise_scale=0.01, batch_size=8, views=None)
+    found = dim.set_params(random_state=0).fit(train).report(test)
+    assert about(found, "a batch of 8 rows can report", "'batch_size'")
+    assert not found.verdict.startswith("As promised:")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_training_rows_known_by_heart(digit_rows):
+    train, test = digit_rows
+    dim = NoiseInjectedDIM(16, views=None, random_state=0).fit(train[:40])
+    assert about(dim.report(test), "by heart", "'weight_decay'")
+    assert not about(dim.report(train[:40]), "by heart")
+
+
+def test_rows_of_another_source(good, digit_rows):
+    test = digit_rows[1]
+    other = test.reshape(-1, 8, 8).transpose(0, 2, 1).reshape(len(test), -1)
+    found = good.report(other)
+    assert found.holds is False and found.advice
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_inputs_in_another_unit_are_named(cancer):
+    train, test = (pd.DataFrame(X).add_prefix("size ") for X in cancer)
+    dim = quick(views=None).fit(train)
+    assert not about(dim.report(test), "off the scale")
+    column = test["size 7"]
+    for changed in (100 * column, column / 20, column + 5 * column.std()):
+        other = dim.report(test.assign(**{"size 7": changed}))
+        assert about(other, "off the scale", "in column size 7: ")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_channels_of_images_in_another_unit_are_named(digit_images):
+    train, test = digit_images
+    dim = quick(max_iter=1).fit(train[:200])
+    assert not about(dim.report(test[:100]), "off the scale")
+    found = about(dim.report(test[:100] / 255.0), "off the scale", "in channel 0:")
+    assert found
+
+
+@pytest.mark.parametrize("n_rows", [20, 50])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_rows_of_the_same_source_are_on_the_scale(digit_rows, n_rows, seed, good):
+    test = digit_rows[1]
+    rows = np.random.default_rng(seed).permutation(len(test))[:n_rows]
+    assert not about(good.report(test[rows]), "off the scale")
+
+
+def test_too_few_rows_to_tell_are_no_verdict(good, digit_rows):
+    found = good.report(digit_rows[1][:30])
+    assert found.holds is None
+    assert found.verdict.startswith("Cannot tell: the 30 rows of X only show")
+    assert about(found, "pass more held-out rows")
+
+
+# Warnings of fit
+
+
+def test_fit_warns_of_too_few_rows_for_the_components(digit_rows):
+    with pytest.warns(ConvergenceWarning, match="70 training rows for 16 components"):
+        NoiseInjectedDIM(16, max_iter=10, random_state=0).fit(digit_rows[0][:70])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        NoiseInjectedDIM(16, max_iter=10, random_state=0).fit(digit_rows[0][:80])
+        for params in ({"output_layer": "hidden"}, {"final_map": "linear"}):
+            quick(n_components=16, **params).fit(digit_rows[0][:70])
+        InfoMaxOutlierDetector(random_state=0).fit(digit_rows[0][:70])
+
+
+def test_streams_do_not_warn(digit_rows):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick().partial_fit(digit_rows[0][:300])
+
+
+def test_every_transformer_has_the_report():
+    for name in ("NoiseInjectedDIM", "DeepInfoMax"):
+        assert callable(getattr(skdim, name).report)
