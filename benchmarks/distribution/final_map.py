@@ -28,14 +28,15 @@ MAPS = ["linear", "auto"]
 
 def tables(folder):
     """Return {name: (X, y)}; tables with rows of another one are left out."""
-    X, y, _, _ = mnist(folder)
-    found = {"MNIST rows": (X.astype(np.float32), y)}
+    found = {}
     for path in sorted(Path(folder).glob("tables/*.npz")) + sorted(
         Path(folder).glob("adbench/*.npz")
     ):
         with np.load(path) as file:
             if len(file["X"]) >= FEWEST_ROWS:
                 found[path.stem] = file["X"].astype(float), file["y"].astype(int)
+    X, y, _, _ = mnist(folder)
+    found["MNIST rows"] = X.astype(np.float32), y
     copies = "19_landsat", "31_satimage-2"  # of the rows of "satimage"
     return {name: data for name, data in found.items() if name not in copies}
 
