@@ -390,6 +390,8 @@ def _doubts_of_width(estimator):
     n_columns, n_components = int((scale > 0).sum()), estimator._state["n_outputs"]
     if scale.ndim > 1 or n_components <= n_columns:  # images, or wide enough
         return []
+    if n_columns == 0:
+        return ["No column of the training rows varied; train on other rows."]
     return [
         f"There are {n_components} components and {n_columns} columns that vary, so "
         f"that codes lie on a surface and cannot fill their distribution; lower "
@@ -434,6 +436,7 @@ def _doubts_of_inputs(estimator, rows):
         names = getattr(estimator, "feature_names_in_", names)
     names = [str(name) for name in names[found[order]]]
     kind = "column" if mean.ndim == 1 else "channel"
+    kind += "s" * (len(names) > 1)
     others = f" and {len(names) - 5} more" if len(names) > 5 else ""
     is_own = isinstance(estimator.input_scaling, str)
     scale = "of the training rows" if is_own else "that 'input_scaling' gives"

@@ -262,6 +262,8 @@ def test_more_components_than_columns():
     assert about(dim.report(X[500:]), "4 components and 3 columns", "to 3 or less")
     dim = quick(n_components=3, views=None).fit(X[:500])
     assert not about(dim.report(X[500:]), "columns that vary")
+    constant = np.ones((100, 3))
+    assert about(quick().fit(constant).report(constant), "No column", "varied")
 
 
 @pytest.mark.filterwarnings(TRAINING)
