@@ -116,7 +116,7 @@ def final_map():
         rows.append([*key, "*mean*", "", *_before_and_after(group)])
     rows.sort(key=lambda row: (row[0], row[1], row[2] == "*mean*"))
     header = ["d", "views", "data", "training rows", *FINAL_MAP]
-    return paragraphs(table(header, rows), how(results))
+    return paragraphs(table(header, rows), how(results, "means"))
 
 
 def _before_and_after(group):
