@@ -371,7 +371,7 @@ channels) or (n_samples, channels, height, width)
         Data = _core.batches.Data
         if not self.early_stopping:
             return Data(rows, labels), None
-        n_validation = max(2, round(self.validation_fraction * len(rows)))
+        n_validation = self._n_held_out(len(rows))
         if len(rows) - n_validation < 2:
             raise ValueError(
                 f"early_stopping=True with validation_fraction="
@@ -385,6 +385,10 @@ channels) or (n_samples, channels, height, width)
             Data(Subset(rows, part), None if labels is None else labels[part])
             for part in parts
         ]
+
+    def _n_held_out(self, n_rows):
+        """Return how many of so many rows ``early_stopping`` holds out."""
+        return max(2, round(self.validation_fraction * n_rows))
 
     def _config(self, rows, seed, fitted=None, is_stream=False):
         """Return the configuration of training on some rows, a TrainingConfig.

@@ -228,8 +228,7 @@ def _measured(codes, distribution):
     """
     n_samples, n_components = codes.shape
     normal = normal_sample(codes, distribution)
-    law = Distribution(distribution).distribution
-    variance = law.variance() if hasattr(law, "variance") else law.var()
+    _, variance = Distribution(distribution).moments()
     # Distances need a finite variance, which the codes mapped to N(0, 1) have.
     as_is = (codes, distribution) if np.isfinite(variance) else (normal, "normal")
     few = normal[:: -(-n_samples // _MOST_ROWS)]
@@ -320,7 +319,7 @@ def _n_training_rows(estimator):
     n_rows = estimator.n_samples_seen_
     is_stream = estimator._state["stream"]["n_calls"] > 0
     if estimator.early_stopping and not is_stream:
-        n_rows -= max(2, round(estimator.validation_fraction * n_rows))
+        n_rows -= estimator._n_held_out(n_rows)
     return n_rows, is_stream
 
 

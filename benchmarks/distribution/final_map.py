@@ -51,29 +51,28 @@ def split(X, y, seed):
     return X[train], X[test], y[train], y[test]
 
 
-def closeness(codes, distribution="normal"):
-    """Return measures of how close codes are to their distribution, a dict."""
+def closeness(codes):
+    """Return measures of how close codes are to N(0, I), a dict."""
     found = {}
     for n_rows in (2000, 10_000):
         if len(codes) >= n_rows:
             part = codes[:n_rows]
-            distance = sliced_wasserstein_distance(part, distribution)
-            floor = sample_floor(sliced_wasserstein_distance, *part.shape, distribution)
+            distance = sliced_wasserstein_distance(part)
+            floor = sample_floor(sliced_wasserstein_distance, *part.shape)
             found[f"match {n_rows}"] = distance / floor
-    found["excess"] = excess_distance(codes, distribution).distance
-    found["p"] = bhep_test(codes[:1000], distribution).pvalue
+    found["excess"] = excess_distance(codes).distance
+    found["p"] = bhep_test(codes[:1000]).pvalue
     return found
 
 
-def measure(parts, n_components, views, final_map, seed, **params):
+def measure(parts, n_components, views, final_map, seed):
     """Fit once; return the row of results on held-out rows."""
     X, X_rest, y, y_rest = parts
     dim = NoiseInjectedDIM(
-        n_components, views=views, final_map=final_map, random_state=seed, **params
+        n_components, views=views, final_map=final_map, random_state=seed
     ).fit(X)
     codes, codes_rest = dim.transform(X), dim.transform(X_rest)
-    distribution = params.get("output_distribution", "normal")
-    row = closeness(codes_rest, distribution)
+    row = closeness(codes_rest)
     for name, model in (
         ("linear", LogisticRegression(max_iter=300)),
         ("kNN", KNeighborsClassifier(10)),

@@ -71,19 +71,20 @@ def _of_batch(network: Network, rows: Tensor) -> Tensor:
     rows = rows.detach().double().requires_grad_()
     varies = (network.input.inverse_scale > 0).expand(rows.shape[1:])
     trained = network.normalized(network.encode(network.input(rows)))
-    z = network.transport(trained)
     # The volume change of the final map is known in closed form, and factors out of
     # det(J J^T).  It does not factor out of det(J^T J).
-    is_square = z.shape[1] <= int(varies.sum())
-    outputs = trained if is_square else z
+    is_wide = trained.shape[1] <= int(varies.sum())
+    outputs = trained if is_wide else network.transport(trained)
     # A code depends on its own row alone, so a gradient of a sum over rows serves all.
     gradients = [
         grad(part.sum(), rows, retain_graph=True)[0] for part in outputs.unbind(1)
     ]
     log_density = log_volume(torch.stack(gradients, 1)[..., varies])
-    if is_square:
-        log_density = log_density + network.transport.log_det(trained)
-    return (log_density - (z.square() + math.log(2 * math.pi)).sum(1) / 2).detach()
+    z = outputs.detach()
+    if is_wide:
+        log_density = log_density + network.transport.log_det(z)
+        z = network.transport(z)
+    return log_density - (z.square() + math.log(2 * math.pi)).sum(1) / 2
 
 
 def log_volume(jacobian: Tensor) -> Tensor:

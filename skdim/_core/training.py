@@ -578,8 +578,7 @@ class _BestEpoch:
 
         If training goes on from a fit, also before the first one.  The weights are
         remembered if this information is the largest so far.  It is that of the model
-        as training would leave it now: a copy is calibrated.  The running moments of a
-        ``Normalizer`` lag behind the weights while the learning rate is high.
+        as training would leave it now: a copy is calibrated.
 
         Returns
         -------

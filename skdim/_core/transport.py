@@ -226,11 +226,10 @@ class Transport(nn.Module):
             np.mean(ways[start : start + _LAYERS_PER_NORM])
             for start in range(0, len(ways), _LAYERS_PER_NORM)
         ]
-        if blocks and np.argmin(blocks) < len(blocks) - 1:
+        if blocks and blocks[-1] > _HARM * min(blocks):
             closest = int(np.argmin(blocks))
-            if blocks[-1] > _HARM * blocks[closest]:
-                self.norm_shifts[closest:] = 0
-                self.shifts[closest * _LAYERS_PER_NORM :] = 0
+            self.norm_shifts[closest:] = 0
+            self.shifts[closest * _LAYERS_PER_NORM :] = 0
 
     def _fit_normalizer(self, c: Tensor, memory: Memory) -> Tensor:
         """Set the moments that codes ``c`` are whitened by; return whitened codes."""
