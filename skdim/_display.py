@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from ._utils.distributions import Distribution
+from .metrics.effect_size import excess_distance
 from .metrics.samples import normal_sample, random_directions
 from .metrics.scorers import distribution_of, last_step
 from .metrics.summaries import norm_spread
@@ -23,7 +24,9 @@ class MatchDisplay:
 
     - *slices*: for each random direction, the quantiles of the codes' projections on it
       minus those of N(0, 1).  A grey band shows where each quantile of a sample of
-      N(0, 1) of this size lies with probability 0.95;
+      N(0, 1) of this size lies with probability 0.95.  The title has the distance of
+      the codes to N(0, I) in standard deviations, with its interval, as
+      ``metrics.excess_distance`` finds it;
     - *norms*: a histogram of the norms of codes, and the density of the chi
       distribution, which the norms of N(0, I) have;
     - *codes*: a scatter plot of the first two components, and two circles, each with
@@ -39,6 +42,8 @@ class MatchDisplay:
         Codes, mapped to N(0, I).
     slices : ndarray of shape (n_samples, n_projections)
         Projections of the codes on random directions; each column is sorted.
+    distance : ExcessDistance or None, default=None
+        Distance of the codes to N(0, I), with its interval; None leaves it out.
     distribution_name : str, default="normal"
         Name of the distribution that codes were mapped from.  Any name but "normal"
         makes the axis labels say that codes were mapped to N(0, 1).
@@ -60,15 +65,16 @@ class MatchDisplay:
     >>> matplotlib.use("Agg")
     >>> import numpy as np
     >>> from skdim import MatchDisplay
-    >>> codes = np.random.default_rng(0).normal(size=(500, 3))
+    >>> codes = np.random.default_rng(1).normal(size=(500, 3))
     >>> display = MatchDisplay.from_codes(codes)
-    >>> [axes.get_title() for axes in display.axes_]
-    ['slices', 'norms', 'codes']
+    >>> display.axes_[0].get_title()
+    'slices: distance 0.0469 (0 to 0.108)'
     """
 
-    def __init__(self, codes, slices, *, distribution_name="normal"):
+    def __init__(self, codes, slices, *, distance=None, distribution_name="normal"):
         self.codes = codes
         self.slices = slices
+        self.distance = distance
         self.distribution_name = distribution_name
 
     @classmethod
@@ -154,7 +160,8 @@ default="normal"
         directions = random_directions(codes.shape[1], n_projections, rng)
         slices = np.sort(codes @ directions, axis=0)
         name = Distribution(output_distribution).name or "given"
-        return cls(codes, slices, distribution_name=name).plot(ax=ax)
+        distance = excess_distance(codes, random_state=0)
+        return cls(codes, slices, distance=distance, distribution_name=name).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw the three panels.
@@ -208,7 +215,11 @@ default="normal"
         lines = axes.plot(expected, gaps, color="C0", lw=0.6, alpha=0.5)
         lines[0].set_label(f"{gaps.shape[1]} random slices, {inside:.0%} inside")
         axes.axhline(0, color="k", lw=0.8)
-        axes.set(title="slices", xlabel="quantile of N(0, 1)")
+        title = "slices"
+        if self.distance is not None:
+            distance, *ends = (f"{value:.3g}" for value in self.distance)
+            title += f": distance {distance} ({' to '.join(ends)})"
+        axes.set(title=title, xlabel="quantile of N(0, 1)")
         axes.set_ylabel(f"departure of the slice{self._unit()}")
         _legend(axes)
 

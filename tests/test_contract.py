@@ -30,6 +30,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 everyone = pytest.mark.parametrize("estimator", ESTIMATORS + DETECTORS, ids=name_of)
 X, y = load_iris(return_X_y=True)
+# The checks of scikit-learn fit few rows, and rename columns on purpose.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:There were only"),
+    pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names"),
+]
 HAS_ARRAY_API = get_tags(ESTIMATORS[0]).array_api_support
 
 

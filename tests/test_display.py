@@ -63,6 +63,15 @@ def test_other_distributions_are_mapped_to_the_normal_one(distribution):
     assert "to N(0, 1)" in display.axes_[2].get_xlabel()
 
 
+def test_the_title_has_the_distance_of_the_codes():
+    Z = np.random.default_rng(0).normal(size=(3000, 4))
+    for scale in (1.0, 1.3):
+        found = skdim.metrics.excess_distance(scale * Z)
+        title = MatchDisplay.from_codes(scale * Z).axes_[0].get_title()
+        assert title.startswith(f"slices: distance {found.distance:.3g} (")
+    assert MatchDisplay(Z, np.sort(Z, axis=0)).plot().axes_[0].get_title() == "slices"
+
+
 def test_norms_are_named_with_their_spread():
     Z = 2 * np.random.default_rng(0).normal(size=(2000, 16))
     display = MatchDisplay.from_codes(Z)

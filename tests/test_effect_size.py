@@ -9,11 +9,12 @@ LAWS = {
     "normal": ("normal", np.random.Generator.standard_normal),
     "uniform": ("uniform", np.random.Generator.random),
     "gamma": (stats.gamma(4), lambda rng, size: rng.gamma(4, size=size)),
-    "newer normal": (
+}
+if hasattr(stats, "Normal"):
+    LAWS["newer normal"] = (
         stats.Normal(mu=2, sigma=3),
         lambda rng, size: rng.normal(2, 3, size),
-    ),
-}
+    )
 
 
 def normal(shape, seed=0):

@@ -40,7 +40,7 @@ def outcomes(strategy, n_examples):
 
 STRATEGIES = {"tables": table_cases(), "images": image_cases()}
 # Continuous integration tries more of them.
-N_EXAMPLES = {"tables": 500, "images": 300}
+N_EXAMPLES = {"tables": 200, "images": 120}
 if os.environ.get("CI"):
     N_EXAMPLES = {"tables": 1200, "images": 800}
 

@@ -22,8 +22,9 @@ DISTRIBUTIONS = {
     "normal": "normal",
     "uniform": "uniform",
     "exponential": stats.expon(),
-    "newer normal": stats.Normal(mu=2.0, sigma=3.0),
 }
+if hasattr(stats, "Normal"):
+    DISTRIBUTIONS["newer normal"] = stats.Normal(mu=2.0, sigma=3.0)
 
 
 def true_sample(distribution, shape, seed=7):

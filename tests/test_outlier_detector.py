@@ -22,6 +22,8 @@ from skdim._core import training
 from skdim._novelty import Novelty
 from skdim._outlier_detector import _inputs
 
+pytestmark = pytest.mark.filterwarnings("ignore:There were only")
+
 QUICK = {"n_components": 2, "hidden_layer_sizes": (16,), "max_iter": 3}
 
 

@@ -51,17 +51,17 @@ def split(X, y, seed):
     return X[train], X[test], y[train], y[test]
 
 
-def closeness(codes):
-    """Return measures of how close codes are to N(0, I), a dict."""
+def closeness(codes, law="normal"):
+    """Return measures of how close codes are to their distribution, a dict."""
     found = {}
     for n_rows in (2000, 10_000):
         if len(codes) >= n_rows:
             part = codes[:n_rows]
-            distance = sliced_wasserstein_distance(part)
-            floor = sample_floor(sliced_wasserstein_distance, *part.shape)
+            distance = sliced_wasserstein_distance(part, law)
+            floor = sample_floor(sliced_wasserstein_distance, *part.shape, law)
             found[f"match {n_rows}"] = distance / floor
-    found["excess"] = excess_distance(codes).distance
-    found["p"] = bhep_test(codes[:1000]).pvalue
+    found["excess"] = excess_distance(codes, law).distance
+    found["p"] = bhep_test(codes[:1000], law).pvalue
     return found
 
 
