@@ -51,25 +51,110 @@ def barlow_twins(a, b, weight=5e-3):
     return (1 - of_same).square().sum() + weight * away
 
 
-def lejepa(a, b, weight=0.05, n_slices=64):
+def lejepa(a, b, weight=0.05, n_slices=1024):
     """Return the LeJEPA loss (Balestriero and LeCun, arXiv 2511.08544).
 
     ``weight`` is the weight of SIGReg, which compares ``n_slices`` random projections
-    with N(0, 1).  The squared distance of the views from their mean has ``1 - weight``.
+    with N(0, 1) by their characteristic functions at 17 knots from 0 to 3.  The squared
+    distance of the views from their mean has ``1 - weight``.
     """
-    knots = torch.linspace(0, 3, 17, device=a.device)
-    gauss = (-knots.square() / 2).exp()
-    weights = torch.full_like(knots, 2 * 3 / 16) * gauss
-    weights[[0, -1]] /= 2
+    return _jepa(a, b, weight, sigreg, n_slices)
+
+
+def visreg(a, b, weight=0.9, n_slices=1024):
+    """Return the VISReg loss (Wu, Balestriero and Levine, arXiv 2606.02572).
+
+    ``weight`` is the weight of centre, scale and shape: squared means, squared
+    deviations of the standard deviations from 1, and the squared distance of the sorted
+    projections of standardised codes to quantiles of N(0, 1).  No gradient flows
+    through the scale in the shape.
+    """
+    return _jepa(a, b, weight, _centre_scale_shape, n_slices)
+
+
+def kerjepa(a, b, weight=0.5):
+    """Return the KerJEPA loss of an inverse multiquadric kernel (arXiv 2512.19605).
+
+    ``weight`` is the weight of the squared kernel Stein discrepancy to N(0, I).
+    """
+    return _jepa(a, b, weight, stein_discrepancy)
+
+
+def _jepa(a, b, weight, regularizer, *options):
+    """Weigh a regulariser of each view against the distance of views to their mean."""
     center = (a + b) / 2
     invariance = ((a - center).square().mean() + (b - center).square().mean()) / 2
-    regularizer = 0
-    slices = _directions(a, n_slices)
-    for z in (a, b):
-        angle = (z @ slices)[..., None] * knots
-        error = (angle.cos().mean(0) - gauss).square() + angle.sin().mean(0).square()
-        regularizer = regularizer + len(z) * (error @ weights).mean() / 2
-    return weight * regularizer + (1 - weight) * invariance
+    regularity = (regularizer(a, *options) + regularizer(b, *options)) / 2
+    return weight * regularity + (1 - weight) * invariance
+
+
+def sigreg(z, n_slices=1024):
+    """Return the mean Epps-Pulley statistic of random projections of codes.
+
+    Knots are evenly spaced, so that the cosine and the sine at each knot follow from
+    those at the two knots before it: ``cos((k + 1) t) = 2 cos(t) cos(k t) - cos((k - 1)
+    t)``.
+    """
+    n_knots, top = 17, 3.0
+    step = top / (n_knots - 1)
+    angle = z @ _directions(z, n_slices) * step
+    twice = 2 * angle.cos()
+    cosines, sines = [torch.ones_like(angle), twice / 2], [0 * angle, angle.sin()]
+    total = 0
+    for knot in range(1, n_knots):
+        gauss = math.exp(-((knot * step) ** 2) / 2)
+        error = (cosines[1].mean(0) - gauss).square() + sines[1].mean(0).square()
+        width = step if knot == n_knots - 1 else 2 * step
+        total = total + width * gauss * error
+        cosines = [cosines[1], twice * cosines[1] - cosines[0]]
+        sines = [sines[1], twice * sines[1] - sines[0]]
+    return len(z) * total.mean()
+
+
+def _centre_scale_shape(z, n_slices):
+    centered = z - z.mean(0)
+    scale = centered.square().mean(0).sqrt()
+    shape = sliced_wasserstein(centered / scale.detach().clamp_min(1e-6), n_slices)
+    return z.mean(0).square().mean() + (scale - 1).square().mean() + shape
+
+
+def stein_discrepancy(z):
+    """Return the squared kernel Stein discrepancy of codes to N(0, I), without bias.
+
+    The kernel is ``(1 + r^2 / h)^(-1/2)``, and ``h`` twice the number of components:
+    the mean squared distance ``r^2`` of draws from N(0, I).
+    """
+    n, d = z.shape
+    inner = z @ z.T
+    squares = inner.diagonal()
+    r2 = (squares[:, None] + squares - 2 * inner).clamp_min(0)
+    h = 2 * d
+    base = 1 + r2 / h
+    # k s(x) s(y) + s(x) dk/dy + s(y) dk/dx + trace d2k/dx dy, with the score s(x) = -x.
+    stein = inner * base**-0.5 + (d - r2) / h * base**-1.5 - 3 * r2 / h**2 * base**-2.5
+    return (stein.sum() - stein.diagonal().sum()) / (n * (n - 1))
+
+
+class Projected(nn.Module):
+    """A loss on a projection of codes by a perceptron, as in LeJEPA and VISReg.
+
+    The codes themselves are the features.  The projector has two hidden layers of 512
+    units with batch norm, and 64 outputs.
+    """
+
+    def __init__(self, n_components, loss):
+        super().__init__()
+        self.projector, n_in = nn.Sequential(), n_components
+        for _ in range(2):
+            self.projector.append(nn.Linear(n_in, 512, bias=False))
+            self.projector.append(nn.BatchNorm1d(512)).append(nn.ReLU())
+            n_in = 512
+        self.projector.append(nn.Linear(n_in, 64))
+        self.loss = loss
+
+    def forward(self, a, b):
+        """Return the loss of the projected codes of two views."""
+        return self.loss(*self.projector(torch.cat([a, b])).chunk(2))
 
 
 def _standardized(z):

@@ -11,13 +11,14 @@ TITLES = {
     "match": "match",
     "kNN": "kNN",
     "linear": "linear",
-    "norms": "norms",
-    "match, whitened": "match, whitened",
+    "match, map": "map: match",
+    "norms, map": "map: norms",
+    "kNN, map": "map: kNN",
+    "linear, map": "map: linear",
     "kNN, hidden layer": "hidden: kNN",
     "linear, hidden layer": "hidden: linear",
 }
-DIGITS = dict.fromkeys(TITLES, 3) | {"norms": 2}
-USES = ["kNN", "linear", "kNN, hidden layer", "linear, hidden layer"]
+DIGITS = dict.fromkeys(TITLES, 3) | {"norms, map": 2}
 MNIST = {"match": 3, "norms": 2, "kNN": 4, "linear": 4, "seconds": 0}
 LAYERS = "Y", "fc", "conv"
 PROBES = "linear", "MLP", "kNN"
@@ -48,44 +49,65 @@ def images():
 
 def of_case(rows):
     """Return the table of one case, the closest match first."""
+    shown = {key: n for key, n in DIGITS.items() if rows[0][key] is not None}
+    closest = "match, map" if "match, map" in shown else "match"
     groups = grouped(rows, "method").values()
     lines = []
-    for group in sorted(groups, key=lambda g: np.mean([row["match"] for row in g])):
-        method, setting = group[0]["method"], group[0]["setting"]
-        name = f"{method} ({setting})" if setting else method
-        lines.append([name, *spreads(group, DIGITS)])
-    return table(["method (weight)", *TITLES.values()], lines)
+    for group in sorted(groups, key=lambda g: mean_of(g, closest)):
+        lines.append([named(group[0]), *spreads(group, shown)])
+    return table(["method (weight)", *(TITLES[key] for key in shown)], lines)
+
+
+def named(row):
+    """Return the name of the method of a row, and its setting."""
+    method, setting = row["method"], row["setting"]
+    if not setting:
+        return method
+    if isinstance(setting, dict):
+        projector = ", projector" if setting["projector"] else ""
+        setting = f"{setting['weight']}{projector}"
+    return f"{method} ({setting})"
+
+
+def mean_of(rows, key):
+    """Return the mean of column ``key``."""
+    return np.mean([row[key] for row in rows])
 
 
 def versus():
-    """Return a Markdown table: skdim and the best peer by each measure, as means."""
+    """Return a Markdown table: skdim with its final map beside peers with it."""
     cases, results = on_test_file()
-    rows = [
-        [f"{DATA[data]}, {n_components}, {steps} steps", *against_peers(of_case)]
-        for (data, n_components, steps), of_case in cases.items()
-    ]
-    header = ["case", "match: skdim / closest peer", "match, all whitened"]
-    header += [*(TITLES[use] for use in USES), "norms of skdim"]
+    rows = []
+    for (data, n_components, steps), of_case in cases.items():
+        if of_case[0]["linear, map"] is not None:
+            case = f"{DATA[data]}, {n_components}, {steps} steps"
+            rows.append([case, *against_peers(of_case)])
+    header = ["case", "match", "kNN", "linear", "best peer of each"]
+    header += ["peers ahead in match and linear", "peers ahead in match and kNN"]
     return paragraphs(table(header, rows), how(results, "means"))
 
 
 def against_peers(rows):
-    """Return cells of one case: ratios of the match, leads in accuracy, norms.
+    """Return cells of one case: skdim, the best peers, and peers that are ahead.
 
-    skdim is compared with the best peer by each measure.
+    All have the final map.  A peer is ahead if it is closer to the distribution and a
+    classifier is more accurate on its codes.
     """
+    keys = "match, map", "kNN, map", "linear, map"
     mean = {
-        method: {key: np.mean([row[key] for row in group]) for key in TITLES}
+        method: [mean_of(group, key) for key in keys]
         for (method,), group in grouped(rows, "method").items()
     }
     ours = mean.pop("skdim")
-    ratios = []
-    for key in ("match", "match, whitened"):
-        closest = min(peer[key] for peer in mean.values())
-        ratio = ours[key] / closest
-        ratios.append(f"{ours[key]:.3f} / {closest:.3f} = {ratio:.2f}")
-    leads = [ours[use] - max(peer[use] for peer in mean.values()) for use in USES]
-    return [*ratios, *(f"{lead:+.3f}" for lead in leads), f"{ours['norms']:.2f}"]
+    best = [min(mean, key=lambda m: mean[m][0])]
+    best += [max(mean, key=lambda m, i=i: mean[m][i]) for i in (1, 2)]
+    peers = [f"{name} {mean[name][i]:.3f}" for i, name in enumerate(best)]
+    ahead = [
+        ", ".join(m for m, of in mean.items() if of[0] < ours[0] and of[i] > ours[i])
+        for i in (2, 1)
+    ]
+    cells = [f"{value:.3f}" for value in ours]
+    return [*cells, "; ".join(peers), *(names or "none" for names in ahead)]
 
 
 def mnist():

@@ -48,6 +48,21 @@ class Case:
         return replace(self, steps=250 if self.data == "mnist" else 200)
 
 
+def jepa(function, n_components, setting):
+    """Return a loss by one of the functions of LeJEPA and the methods like it."""
+    loss = partial(function, weight=setting["weight"])
+    return losses.Projected(n_components, loss) if setting["projector"] else loss
+
+
+def of_jepa(*weights):
+    """Return settings to try: these weights, each without and with a projector."""
+    return [
+        {"weight": weight, "projector": projector}
+        for projector in (False, True)
+        for weight in weights
+    ]
+
+
 # Name of a peer -> function (n_components, setting) -> loss, and settings to try.
 PEERS = {
     "SimCLR": (lambda n, t: partial(losses.simclr, temperature=t), (0.1, 0.2, 0.5)),
@@ -56,7 +71,9 @@ PEERS = {
         lambda n, w: partial(losses.barlow_twins, weight=w),
         (5e-3, 0.02, 0.08),
     ),
-    "LeJEPA": (lambda n, w: partial(losses.lejepa, weight=w), (0.02, 0.05, 0.2)),
+    "LeJEPA": (partial(jepa, losses.lejepa), of_jepa(0.02, 0.05, 0.2)),
+    "VISReg": (partial(jepa, losses.visreg), of_jepa(0.5, 0.9, 0.97)),
+    "KerJEPA": (partial(jepa, losses.kerjepa), of_jepa(0.5, 0.9, 0.98)),
     "DIM": (lambda n, w: losses.DeepInfoMax(n), (None,)),
     "DIM, sliced Wasserstein": (
         lambda n, w: losses.DeepInfoMax(n, losses.sliced_wasserstein, w),
@@ -131,8 +148,8 @@ def prepared(case, images, seed, encoder=None, setting=None):
     """Return model, configuration, source of batches and two generators for a training.
 
     Without a setting the model is made for a peer: its codes are standardised, and
-    neither whitened nor shrunk.  The first generator orders rows, on the CPU; the
-    second draws noise and views, on the device.
+    neither whitened nor shrunk.  No model has a final map.  The first generator orders
+    rows, on the CPU; the second draws noise and views, on the device.
     """
     estimator = NoiseInjectedDIM(
         case.n_components,
@@ -146,9 +163,9 @@ def prepared(case, images, seed, encoder=None, setting=None):
     params = estimator.get_params(deep=False)
     rows, size = ChannelsFirst(images, images.shape[1:]), case.batch_size
     spec = _resolve.noise_injected(params, rows.shape[1:], size)
-    if setting is None:
-        plain = replace(spec.network, shrinkage=1.0, final_map="linear")
-        spec = replace(spec, network=plain)
+    plain = {"shrinkage": 1.0} if setting is None else {}
+    network = replace(spec.network, final_map="linear", **plain)
+    spec = replace(spec, network=network)
     config = _resolve.training(params, spec, len(rows), size, seed)
     torch.manual_seed(seed)  # for an encoder that is not one of ours
     generators = seeded_generator(seed), seeded_generator(seed + 1, config.device)

@@ -1,10 +1,12 @@
 """Features of images: skdim beside self-supervised methods, the peers.
 
-Every method has the same encoder, augmentations, batches, steps, optimiser and
-calibration; only the loss differs.  Each peer is tried with up to three values of its
+Every method has the same encoder, augmentations, batches, steps and optimiser; only the
+loss differs.  Codes are judged twice: as trained, and after the final map of skdim,
+which is fitted to training codes of every method in the same way.  With it, skdim is at
+its defaults.  Each peer is tried with up to three values of its
 most important weight.  The value with the best accuracy on validation rows is kept; it
 is chosen at the smaller number of steps.  The test file judges each method once per
-seed.  skdim runs at its defaults.  Its other settings are for the trade-off curves.
+seed.  Other settings of skdim are for the trade-off curves.
 
 Every result is written at once, so that a run that was stopped can be continued.
 """
@@ -19,6 +21,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks._common import arguments, save, shown, stored
 from benchmarks.images._training import OURS, PEERS, Case, layers, load, trained
+from skdim._core.memory import Memory
+from skdim._core.runtime import seeded_generator
+from skdim._core.transport import MAX_ROWS, Transport
 from skdim.metrics import norm_spread, sample_floor, sliced_wasserstein_distance
 
 CASES = [
@@ -56,12 +61,11 @@ def standardizer(Z):
     return lambda Z: (Z - mean) / np.maximum(scale, 1e-6)
 
 
-def whitener(Z):
-    """Return a function that whitens arrays by the covariance of ``Z``."""
-    mean = Z.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(Z.T))
-    matrix = vectors / np.sqrt(np.maximum(values, 1e-9)) @ vectors.T
-    return lambda Z: (Z - mean) @ matrix
+def final_map(Z, seed):
+    """Return a function: the final map of skdim, fitted to the codes ``Z``."""
+    transport = Transport(Z.shape[1], "gentle", whitens=True)
+    transport.fit(torch.tensor(Z[:MAX_ROWS]), seeded_generator(seed), Memory())
+    return lambda Z: transport.double()(torch.tensor(Z)).numpy()
 
 
 def accuracy(Z, y, Z_test, y_test):
@@ -74,22 +78,27 @@ def accuracy(Z, y, Z_test, y_test):
     }
 
 
+def judged(Z, y, Z_test, y_test):
+    """Return a dict: distances of test codes to N(0, I) and accuracies on them."""
+    return {
+        "match": sliced_wasserstein_distance(Z_test),
+        "norms": norm_spread(Z_test),
+        **accuracy(Z, y, Z_test, y_test),
+    }
+
+
 def judge(network, X, y, X_test, y_test, with_hidden):
     """Return a dict: distances of test codes to N(0, I) and accuracies on them.
 
-    Classifiers are fitted to the codes of X.  Distances are also measured on whitened
-    codes and, if ``with_hidden``, accuracies also on the hidden layer.
+    Classifiers are fitted to the codes of X.  Codes are judged as trained and, in
+    columns that end in "map", after the final map.  If ``with_hidden``, accuracies are
+    also measured on the hidden layer.
     """
     (Z, hidden), (Z_test, hidden_test) = outputs(network, X), outputs(network, X_test)
-    floor = sample_floor(sliced_wasserstein_distance, *Z_test.shape)
-    scaled, whitened = standardizer(Z), whitener(Z)
-    row = {
-        "floor": floor,
-        "match": sliced_wasserstein_distance(scaled(Z_test)),
-        "match, whitened": sliced_wasserstein_distance(whitened(Z_test)),
-        "norms": norm_spread(scaled(Z_test)),
-        **accuracy(scaled(Z), y, scaled(Z_test), y_test),
-    }
+    row = {"floor": sample_floor(sliced_wasserstein_distance, *Z_test.shape)}
+    for end, function in (("", standardizer(Z)), (", map", final_map(Z, 0))):
+        measures = judged(function(Z), y, function(Z_test), y_test)
+        row |= {name + end: value for name, value in measures.items()}
     if with_hidden:
         affine = standardizer(hidden)
         uses = accuracy(affine(hidden), y, affine(hidden_test), y_test)

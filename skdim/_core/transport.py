@@ -43,7 +43,8 @@ class FinalMap(NamedTuple):
         Number of layers.
     caution : float
         A layer moves codes only as far as they deviate by more than ``caution`` times
-        what chance explains.
+        what chance explains, with up to 16 components.  With more, chance adds up over
+        more directions, and caution grows with the square root of their number.
     """
 
     n_layers: int
@@ -56,6 +57,7 @@ FINAL_MAPS = {
     "gentle": FinalMap(n_layers=100, caution=2.0),
     "linear": FinalMap(n_layers=0, caution=0.0),
 }
+_MANY_COMPONENTS = 16  # caution grows with more of them
 MAX_ROWS = 20_000  # more rows hardly bring held-out codes closer
 _STEP = 0.4  # share of the way to N(0, 1) that one layer goes
 _TOP, _SPACING = 3.2, 0.4  # knots from -3.2 to 3.2
@@ -102,7 +104,8 @@ class Transport(nn.Module):
 
     def __init__(self, n_components: int, kind: str, whitens: bool = False) -> None:
         super().__init__()
-        n_layers, self.caution = FINAL_MAPS[kind]
+        n_layers, caution = FINAL_MAPS[kind]
+        self.caution = caution * max(1.0, math.sqrt(n_components / _MANY_COMPONENTS))
         self.normalizer = Normalizer(n_components).eval() if whitens else None
         # Rounded to single precision, they would not be rotations exactly.
         identity = torch.eye(n_components, dtype=torch.float64, device="cpu")
