@@ -119,10 +119,36 @@ def final_map():
     return paragraphs(table(header, rows), how(results, "means"))
 
 
-def _before_and_after(group):
+def laws():
+    """Return a Markdown table: match to other distributions, without and with a map."""
+    results = load("distribution/laws")
+    digits = {key: FINAL_MAP[key] for key in ("match 2000", "match 10000", "excess")}
+    rows = [
+        [*key, len({row["data"] for row in group}), *_before_and_after(group, digits)]
+        for key, group in grouped(results["rows"], "law", "d", "views").items()
+    ]
+    header = ["distribution", "d", "views", "tables", *digits]
+    return paragraphs(table(header, rows), how(results, "means"))
+
+
+def training_rows():
+    """Return a Markdown table: excess distance by the number of training rows."""
+    results = load("distribution/training_rows")
+    sizes = list(dict.fromkeys(row["rows"] for row in results["rows"]))
+    rows = []
+    for key, group in grouped(results["rows"], "d", "views", "map").items():
+        of_size = grouped(group, "rows")
+        found = [np.mean([row["excess"] for row in of_size[(n,)]]) for n in sizes]
+        rows.append([*key, *(f"{value:.3f}" for value in found)])
+    rows.sort(key=lambda row: row[:2])
+    header = ["d", "views", "codes", *(f"{n:,} rows" for n in sizes)]
+    return paragraphs(table(header, rows), how(results, "means"))
+
+
+def _before_and_after(group, measures=FINAL_MAP):
     """Return a cell for each measure: its mean with "linear", and with "auto"."""
     cells = []
-    for measure, digits in FINAL_MAP.items():
+    for measure, digits in measures.items():
         halves = [
             [row[measure] for row in group if row["map"] == kind]
             for kind in ("linear", "auto")
@@ -185,4 +211,6 @@ TABLES = {
     "results": demo,
     "excess": excess,
     "final_map": final_map,
+    "laws": laws,
+    "training_rows": training_rows,
 }

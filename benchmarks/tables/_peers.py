@@ -71,6 +71,9 @@ LOSSES = {
     "VICReg": lambda n: losses.vicreg,
     "Barlow Twins": lambda n: losses.barlow_twins,
     "LeJEPA": lambda n: losses.lejepa,
+    "LeJEPA, projector": lambda n: losses.Projected(n, losses.lejepa),
+    "VISReg": lambda n: losses.visreg,
+    "KerJEPA": lambda n: losses.kerjepa,
     "DIM": losses.DeepInfoMax,
     "DIM, sliced Wasserstein": lambda n: losses.DeepInfoMax(
         n, losses.sliced_wasserstein, 10
