@@ -251,7 +251,8 @@ channels) or (n_samples, channels, height, width)
 
         The mean and covariance that normalise codes, and the distribution functions
         that the final map is made of, are averages over this call's rows and up to
-        4,096 rows before them, so that codes of recent rows follow the distribution.
+        4,096 rows before them, so that codes of recent rows follow the distribution,
+        the closer the more rows a call has; 256 are enough for most data.
         The order of the components is that of the first call.  The learning rate is
         constant, a third of ``learning_rate_init``.  Ctrl-C raises KeyboardInterrupt
         and leaves the estimator as it was before this call.  ``verbose`` and callbacks
@@ -810,7 +811,7 @@ channels) or (n_samples, channels, height, width)
                 f"{type(self).__name__} has no {attribute!r}: it is there after fit, "
                 f"for codes{' of tables' if name == 'loadings' else ''}."
             )
-        return found[0]
+        return found[0].copy()
 
     def _information(self, X, y=None, **changes):
         """Return ``score(X, y)``, computed with some settings of the model replaced.

@@ -102,6 +102,21 @@ def test_components_are_ordered_by_what_they_explain_and_say_of_which_columns(ca
     np.testing.assert_allclose(explained, (expected**2).mean(1), atol=2e-3)
 
 
+def test_components_are_in_order_for_few_values_too():
+    groups = np.random.default_rng(0).integers(6, size=400)
+    rows = np.eye(6)[groups]
+    for seed in range(3):
+        dim = NoiseInjectedDIM(3, max_iter=5, hidden_layer_sizes=(32,))
+        dim.set_params(random_state=seed).fit(rows)
+        assert (np.diff(dim.explained_variance_ratio_) <= 0).all()
+
+
+def test_what_is_said_of_components_is_a_copy(cancer):
+    dim = NoiseInjectedDIM(2, max_iter=1, random_state=0).fit(cancer[0])
+    dim.loadings_[:] = 7
+    assert abs(dim.loadings_).max() <= 1
+
+
 def test_loadings_are_those_of_codes_before_their_distribution(cancer):
     one, two = (
         NoiseInjectedDIM(3, output_distribution=law, random_state=0).fit(cancer[0])

@@ -100,7 +100,9 @@ def calibrate(
             moments = memory.blend_moments("codes", n_rows, *moments)
             network.normalizer.fit(*moments, n_rows + memory.n_rows)
         if network.transport is not None:
-            _fit_transport(network, source, chunks, config, memory)
+            some = batches(min(n_rows, MAX_ROWS), n_features)
+            some = [np.sort(order[chunk]) for chunk in some]
+            _fit_transport(network, source, some, config, memory)
         if network.standardizer is not None:
             moments = _moments(network.layer_below_code, source, chunks, joint=False)
             moments = memory.blend_moments("below", n_rows, *moments)
@@ -247,7 +249,7 @@ def _fit_transport(
     source : BatchSource
         The training rows.
     chunks : list of ndarray
-        Indices of all rows in random order.  About the first 20,000 are used.
+        Indices of up to 20,000 rows, in chunks that are read one at a time.
     config : TrainingConfig
         Gives the seed.
     memory : Memory
@@ -256,14 +258,18 @@ def _fit_transport(
         the inputs that each component explains, and for tables "loadings", the
         correlation of each component with each column.
     """
-    transport, some = network.transport, chunks[: -(-MAX_ROWS // len(chunks[0]))]
-    codes = [network.normalized(network.encode(source.take(chunk))) for chunk in some]
+    transport = network.transport
+    codes = [network.normalized(network.encode(source.take(chunk))) for chunk in chunks]
     generator = seeded_generator(config.seed + _TRANSPORT_STREAM)
     transport.fit(torch.cat(codes), generator, memory)
     codes = [transport(part).double() for part in codes]
-    covariance, variance = _covariance_with_inputs(codes, network, source, some)
+    covariance, variance = _covariance_with_inputs(codes, network, source, chunks)
     if not memory.n_rows:
-        turn = torch.linalg.eigh(covariance @ covariance.T)[1].flip(1)
+        turn = torch.linalg.eigh(covariance @ covariance.T)[1]
+        # Variances of codes are near 1, but few rows or values can change the order.
+        deviations = torch.cat([part @ turn for part in codes]).std(0, correction=0)
+        shares = (turn.T @ covariance).norm(dim=1) / deviations.clamp_min(_TINY)
+        turn = turn[:, shares.argsort(descending=True, stable=True)]
         of_turned = turn.T @ covariance
         largest = of_turned.gather(1, of_turned.abs().argmax(1, keepdim=True))
         turn *= torch.where(largest < 0, -1.0, 1.0).T
@@ -305,9 +311,12 @@ def _covariance_with_inputs(
     """
     n_rows, mean = sum(map(len, codes)), torch.cat(codes).mean(0)
     products = total = squares = 0
+    first = None  # moments about the first row lose no digits
     for part, chunk in zip(codes, chunks, strict=True):
         rows = take(source.rows, chunk, source.device)
         inputs = network.input.standardized(rows).flatten(1).double()
+        first = inputs[0] if first is None else first
+        inputs = inputs - first
         products = products + (part - mean).T @ inputs
         total, squares = total + inputs.sum(0), squares + inputs.square().sum(0)
     return products / n_rows, squares / n_rows - (total / n_rows).square()

@@ -107,9 +107,16 @@ def log_volume(jacobian: Tensor) -> Tensor:
     """
     if not jacobian.shape[2]:
         return jacobian.new_zeros(len(jacobian))
+    shift = jacobian.new_zeros(len(jacobian))
+    if jacobian.shape[1] >= jacobian.shape[2]:
+        # The scale of each input factors out.  Inputs of very different scales would
+        # look as if they had no full rank.
+        scale = jacobian.abs().amax(1, keepdim=True)
+        jacobian = torch.where(scale > 0, jacobian / scale, 0)
+        shift = scale.log().sum((1, 2))
     is_tall = jacobian.shape[1] > jacobian.shape[2]
     triangle = torch.linalg.qr(jacobian if is_tall else jacobian.mT, mode="r").R
     sizes = triangle.diagonal(dim1=-2, dim2=-1).abs()
     rounding = max(jacobian.shape[1:]) * torch.finfo(sizes.dtype).eps
     is_flat = sizes <= rounding * triangle.abs().amax((1, 2))[:, None]
-    return sizes.masked_fill(is_flat, 0).log().sum(-1)
+    return sizes.masked_fill(is_flat, 0).log().sum(-1) + shift

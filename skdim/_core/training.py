@@ -230,7 +230,7 @@ def train(
         model, source = prepare(config, data, weights, generator)
         best = _BestEpoch(model, config, validation_data, source)
         if weights is not None:
-            best.look()
+            best.look(0)
         n_steps = config.max_iter * (len(source) // config.batch_size)
         optimizers = Optimizers.of(model, config, n_steps)
         n_left = config.max_iter
@@ -240,7 +240,7 @@ def train(
                 information, divergence = run_epoch(
                     model, optimizers, source, config, generator, noise
                 )
-                validation = best.look()
+                validation = best.look(config.max_iter - n_left + 1)
                 result.information_curve.append(information)
                 result.match_curve.append(divergence)
                 result.validation_curve += validation
@@ -567,18 +567,23 @@ class _BestEpoch:
             self._seeds = [config.seed + _SEEDS_APART * i for i in range(n_draws)]
         self._information = self._last = -math.inf
         self._state = None
-        self._n_looks = self._n_stale = 0
+        self._n_stale = 0
 
     @property
     def is_stale(self) -> bool:
         return self._source is not None and self._n_stale >= self._config.patience
 
-    def look(self) -> list[float]:
+    def look(self, epoch: int) -> list[float]:
         """Measure the information on held-out rows, after an epoch.
 
         If training goes on from a fit, also before the first one.  The weights are
         remembered if this information is the largest so far.  It is that of the model
         as training would leave it now: a copy is calibrated.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of epochs until now.
 
         Returns
         -------
@@ -596,8 +601,7 @@ class _BestEpoch:
         values = [mean_information(model, self._source, size, s) for s in self._seeds]
         value = checked(float(np.mean(values)))
         self._last = value
-        self._n_looks += 1
-        self._n_stale += self._n_looks > self._config.max_iter / 2
+        self._n_stale += epoch > self._config.max_iter / 2
         if value > self._information:
             self._information, self._n_stale = value, 0
             state = self._model.state_dict()

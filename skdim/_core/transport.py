@@ -67,6 +67,7 @@ _ROWS_BEYOND = 10  # fewer rows than these beyond a knot do not say where it sho
 # without end.
 _JITTER = 0.03
 _N_CHECKED = 2000  # rows, to see which layers bring codes closer
+_FEWEST_CHECKED = 1000  # rows of a stream, which else decide by chance
 _HARM = 1.2  # factor of the mean squared way to go that is more than chance
 _LAYERS_PER_NORM = 10  # of which the first begins with a function of the norm
 # Rotations are used in turns: their products are other rotations.
@@ -98,8 +99,10 @@ class Transport(nn.Module):
         How far the function of each component moves each knot; 0 where it moves none.
     norm_shifts : Tensor of shape (n_layers / 10, 1, 17)
         The same for the function of the norm.
+    turned : Tensor of shape (n_components, n_components)
+        How ``turn`` has rotated codes.
     rotation : Tensor of shape (n_components, n_components)
-        The last rotation.  It undoes all others, and may turn codes once more.
+        The last rotation.  It undoes all others, and turns codes by ``turned``.
     """
 
     def __init__(self, n_components: int, kind: str, whitens: bool = False) -> None:
@@ -115,6 +118,7 @@ class Transport(nn.Module):
         self.register_buffer("rotations", identity.repeat(n_rotations, 1, 1))
         self.register_buffer("shifts", torch.zeros(shape, **PLAIN))
         self.register_buffer("norm_shifts", torch.zeros(of_norms, **PLAIN))
+        self.register_buffer("turned", identity.clone())
         self.register_buffer("rotation", identity.clone())
 
     def train(self, mode: bool = True) -> Transport:
@@ -156,14 +160,21 @@ class Transport(nn.Module):
         return c if self.normalizer is None else self.normalizer.inverse(c)
 
     def _steps(self, dtype: torch.dtype) -> Iterator[_Slices | _Norms]:
-        """Yield the layers, which compute in ``dtype``."""
+        """Yield the layers up to the last that moves codes; they compute in ``dtype``."""
+        n_layers = self._n_moving()
         rotations = self.rotations.to(dtype)
-        splines = _splines(self.shifts.to(dtype))
+        splines = _splines(self.shifts[:n_layers].to(dtype))
         of_norms = _splines(self.norm_shifts.to(dtype))
         for i, spline in enumerate(splines):
             if i % _LAYERS_PER_NORM == 0:
                 yield _Norms(of_norms[i // _LAYERS_PER_NORM], self.shifts.shape[1])
             yield _Slices(rotations[i % _N_ROTATIONS], spline)
+
+    def _n_moving(self) -> int:
+        """Return the number of layers up to the last that moves codes."""
+        moves = self.shifts.any(2).any(1)
+        moves[::_LAYERS_PER_NORM] |= self.norm_shifts.any(2).any(1)
+        return 1 + int(moves.nonzero().max()) if moves.any() else 0
 
     @torch.no_grad()
     def fit(self, c: Tensor, generator: torch.Generator, memory: Memory) -> None:
@@ -177,8 +188,9 @@ class Transport(nn.Module):
             Draws rotations and noise; on the CPU.
         memory : Memory
             Distribution functions of earlier calls of ``partial_fit``, which are
-            averaged with those of ``c``.  Stores the averages.  If it holds any, all
-            rotations stay as they are, so that components keep their meaning.
+            averaged with those of ``c``.  Stores the averages.  If it holds any, the
+            rotations of layers and ``turned`` stay, so that components keep their
+            meaning.
         """
         n_rows, d = c.shape
         n_known = n_rows + memory.n_remembered
@@ -189,8 +201,8 @@ class Transport(nn.Module):
             c = self._fit_normalizer(c, memory)
         noise = torch.empty(c.shape, **PLAIN).normal_(generator=generator)
         noisy = c.float() + _JITTER * noise.to(c.device)
-        c = torch.cat([noisy, c[:_N_CHECKED].float()])  # the latter only to check
-        back = torch.eye(d, dtype=torch.float64, device=c.device)
+        some = torch.randperm(n_rows, generator=generator, device="cpu")[:_N_CHECKED]
+        c = torch.cat([noisy, c[some.to(c.device)].float()])  # the latter only to check
         norms, ways = _Norms(None, d), []
         goal_of_norms = _Goal(norms.law, n_known, self.caution)
         goal_of_slices = _Goal(stats.norm(), n_known, self.caution)
@@ -203,16 +215,18 @@ class Transport(nn.Module):
                 self.norm_shifts[j].copy_(goal_of_norms.shifts(shares))
                 c = _Norms(_splines(self.norm_shifts[j : j + 1])[0], d)(c)
             rotation = self.rotations[i % _N_ROTATIONS]
-            back = rotation.T @ back
             c = c @ rotation.float()
             ways.append(check.gaps(_shares_below(c[n_rows:]))[1])
             (shares,) = memory.blend(f"slices {i}", n_rows, _shares_below(c[:n_rows]))
             shifts.copy_(goal_of_slices.shifts(shares))
             (spline,) = _splines(shifts[None])
             c = c if spline is None else spline(c)
-        self._drop_layers_that_harm(ways)
-        if is_first:
-            self.rotation.copy_(back)
+        if is_first or n_rows >= _FEWEST_CHECKED:
+            self._drop_layers_that_harm(ways)
+        back = torch.eye(d, dtype=torch.float64, device=c.device)
+        for i in range(self._n_moving()):
+            back = self.rotations[i % _N_ROTATIONS].T @ back
+        self.rotation.copy_(back @ self.turned)
 
     def _drop_layers_that_harm(self, ways: list[float]) -> None:
         """Make the layers after the closest one do nothing.
@@ -249,6 +263,7 @@ class Transport(nn.Module):
         Columns of ``rotation``, of shape (n_components, n_components), are the new
         components.
         """
+        self.turned.copy_(self.turned @ rotation.to(self.turned))
         self.rotation.copy_(self.rotation @ rotation.to(self.rotation))
 
 
