@@ -350,6 +350,7 @@ def _energy_test(Z, n_resamples, max_samples, rng):
     deviation = rows.std(axis=0)
     rows /= np.where(deviation > 0, deviation, 1)
     distances = cdist(rows, rows)
+    unit = distances.mean() or 1.0
 
     def statistic(reference, new, axis):
         """Return energy distances; indices of rows are along the last axis."""
@@ -358,7 +359,9 @@ def _energy_test(Z, n_resamples, max_samples, rng):
         np.put_along_axis(weights, first, 1 / first.shape[1], axis=1)
         np.put_along_axis(weights, second, -1 / second.shape[1], axis=1)
         squares = -np.einsum("ij,ij->i", weights @ distances, weights)
-        result = np.sqrt(squares.clip(min=0))
+        # Rounded, because equally extreme splits are summed in different order, and all
+        # of them must count.
+        result = np.sqrt(np.round(squares / unit, 12).clip(min=0) * unit)
         return result if reference.ndim > 1 else result[0]
 
     indices = np.split(np.arange(len(rows)), [n_rows[0]])
