@@ -252,6 +252,7 @@ Z = normal((20, 2))
         ),
         ((Z, Z), {"n_resamples": 0}, "'n_resamples' parameter must be an integer"),
         ((Z, Z), {"max_samples": 1.5}, "'max_samples' parameter must be an integer"),
+        ((Z, Z), {"max_samples": 1}, "'max_samples' parameter must be at least 2"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(arguments, options, message):

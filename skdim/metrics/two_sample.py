@@ -150,8 +150,8 @@ def two_sample_test(
         ``1 / (1 + n_resamples)``.  If there are fewer different permutations, all are
         used.
     max_samples : int, default=2000
-        The energy distance uses at most this number of rows of each sample, drawn at
-        random, because its time and memory grow with the square.  Components and
+        The energy distance uses at most this number of rows of each sample, at least 2,
+        drawn at random, because its time and memory grow with the square.  Components and
         columns are compared on all rows.
     random_state : int, RandomState instance or None, default=0
         Determines the rows that are drawn, and the permutations.
@@ -205,6 +205,11 @@ def two_sample_test(
     """
     check_count("n_resamples", n_resamples)
     check_count("max_samples", max_samples)
+    if max_samples < 2:
+        raise ValueError(
+            f"The 'max_samples' parameter must be at least 2, because one row is no "
+            f"sample to compare, but got {max_samples}; pass a few hundred or more."
+        )
     Z = _pair(Z_reference, Z_new, ("Z_reference", "Z_new"))
     X = None
     if X_reference is not None or X_new is not None:
