@@ -229,8 +229,9 @@ def _measured(codes, distribution):
     n_samples, n_components = codes.shape
     normal = normal_sample(codes, distribution)
     _, variance = Distribution(distribution).moments()
-    # Distances need a finite variance, which the codes mapped to N(0, 1) have.
-    as_is = (codes, distribution) if np.isfinite(variance) else (normal, "normal")
+    # Distances need a variance that doubles hold, as codes mapped to N(0, 1) have.
+    has_variance = np.finfo(float).tiny <= variance < np.inf
+    as_is = (codes, distribution) if has_variance else (normal, "normal")
     few = normal[:: -(-n_samples // _MOST_ROWS)]
     found = {
         "distance": excess_distance(*as_is),
