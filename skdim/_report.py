@@ -209,7 +209,7 @@ def make_report(estimator, X, y=None):
         *_doubts_of_curves(estimator),
         *_doubts_of_width(estimator),
         *_doubts_of_inputs(estimator, rows),
-        *_doubts_of_information(estimator, found, has_classes=y is not None),
+        *_doubts_of_information(estimator, found),
     ]
     holds = _holds(found)
     advice += _doubts_of_distance(estimator, found, holds, is_explained=bool(advice))
@@ -448,7 +448,7 @@ def _doubts_of_inputs(estimator, rows):
     ]
 
 
-def _doubts_of_information(estimator, found, has_classes):
+def _doubts_of_information(estimator, found):
     """Return a sentence if training rows have much more information than X.
 
     Parameters
@@ -457,8 +457,6 @@ def _doubts_of_information(estimator, found, has_classes):
         Fitted.
     found : dict
         Fields of ``PromiseReport`` by name.
-    has_classes : bool
-        True if the user passed classes of X.
     """
     pairs = estimator._state["spec"]["pairs"]
     # Neighbours are farther away where rows are fewer, so that X cannot be compared.
