@@ -232,7 +232,7 @@ def _measured(codes, distribution):
     # Distances need a variance that doubles hold, as codes mapped to N(0, 1) have.
     has_variance = np.finfo(float).tiny <= variance < np.inf
     as_is = (codes, distribution) if has_variance else (normal, "normal")
-    few = normal[:: -(-n_samples // _MOST_ROWS)]
+    few = normal[_evenly_spaced(n_samples)]
     found = {
         "distance": excess_distance(*as_is),
         "pvalue": float(bhep_test(few).pvalue),
@@ -254,6 +254,12 @@ def _measured(codes, distribution):
         found["total_correlation"] = total_correlation(normal)
         found["chance_total_correlation"] = n_pairs / (2 * n_samples)
     return found
+
+
+def _evenly_spaced(n_samples):
+    """Return the indices of at most 5,000 of so many rows: an ndarray of int."""
+    most = min(n_samples, _MOST_ROWS)
+    return np.linspace(0, n_samples - 1, most).astype(np.intp)
 
 
 def _holds(found):
@@ -414,7 +420,7 @@ def _doubts_of_inputs(estimator, rows):
         np.asarray(weights[f"network.input.{name}"], dtype=np.float64)
         for name in ("mean", "inverse_scale")
     )
-    index = np.arange(0, len(rows), -(-len(rows) // _MOST_ROWS))
+    index = _evenly_spaced(len(rows))
     inputs = _core.runtime.take(rows, index).double().numpy()
     z = np.clip((inputs - mean) * scale, -1e9, 1e9)
     z = np.moveaxis(z, 1, -1).reshape(-1, len(mean))

@@ -78,6 +78,21 @@ def test_chance_correlation_is_exceeded_by_a_twentieth_of_true_samples():
     assert 0.03 < np.mean(np.array(largest) > limit) < 0.07
 
 
+@pytest.mark.parametrize("n_samples", [5000, 5001, 9999, 12345])
+def test_the_test_uses_as_many_rows_as_it_says(n_samples, monkeypatch):
+    from skdim import _report
+
+    seen = []
+    bhep_test = _report.bhep_test
+    monkeypatch.setattr(
+        _report, "bhep_test", lambda Z: seen.append(Z) or bhep_test(Z[:100])
+    )
+    Z = np.random.default_rng(0).normal(size=(n_samples, 2))
+    _report._measured(Z, "normal")
+    assert len(np.unique(seen[0], axis=0)) == 5000
+    np.testing.assert_array_equal(seen[0][[0, -1]], Z[[0, -1]])
+
+
 @pytest.mark.filterwarnings(TRAINING)
 @pytest.mark.parametrize("law", ["uniform", stats.expon(), stats.cauchy()])
 def test_other_distributions_are_measured_as_they_are(cancer, law):
