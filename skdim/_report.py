@@ -245,8 +245,9 @@ def _measured(codes, distribution):
     found |= dict.fromkeys(names)
     n_pairs = n_components * (n_components - 1) // 2
     if n_pairs:
-        with np.errstate(divide="ignore", invalid="ignore"):  # constant components
-            R = np.nan_to_num(np.corrcoef(normal, rowvar=False))
+        # Constant components are left out: their deviations are rounding errors.
+        varying = normal[:, np.ptp(normal, axis=0) > 0]
+        R = np.corrcoef(varying, rowvar=False) if varying.shape[1] > 1 else np.eye(1)
         t = stats.t.isf(-math.expm1(math.log1p(-_LEVEL) / n_pairs) / 2, n_samples - 2)
         found["largest_correlation"] = float(np.abs(np.triu(R, 1)).max())
         found["chance_correlation"] = float(t / math.sqrt(n_samples - 2 + t**2))

@@ -93,6 +93,16 @@ def test_the_test_uses_as_many_rows_as_it_says(n_samples, monkeypatch):
     np.testing.assert_array_equal(seen[0][[0, -1]], Z[[0, -1]])
 
 
+def test_constant_components_have_no_correlations():
+    from skdim._report import _measured
+
+    Z = np.random.default_rng(0).normal(size=(200, 4))
+    expected = _measured(Z[:, :2], "normal")["largest_correlation"]
+    Z[:, 2:] = 0.1  # whose mean is another number, so that deviations are not exactly 0
+    assert _measured(Z, "normal")["largest_correlation"] == pytest.approx(expected)
+    assert _measured(Z[:, 1:], "normal")["largest_correlation"] == 0
+
+
 @pytest.mark.filterwarnings(TRAINING)
 @pytest.mark.parametrize("law", ["uniform", stats.expon(), stats.cauchy()])
 def test_other_distributions_are_measured_as_they_are(cancer, law):
