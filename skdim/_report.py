@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from . import _core
 from ._utils.distributions import Distribution
@@ -253,7 +253,11 @@ def _measured(codes, distribution):
         found["chance_correlation"] = float(t / math.sqrt(n_samples - 2 + t**2))
     if n_pairs and n_samples > n_components:
         found["total_correlation"] = total_correlation(normal)
-        found["chance_total_correlation"] = n_pairs / (2 * n_samples)
+        # Its expectation for independent normal components, by the determinant of a
+        # Wishart matrix.
+        lost = special.digamma((n_samples - np.arange(1, varying.shape[1] + 1)) / 2)
+        chance = 0.5 * np.sum(special.digamma((n_samples - 1) / 2) - lost)
+        found["chance_total_correlation"] = float(chance)
     return found
 
 

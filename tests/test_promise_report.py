@@ -93,6 +93,17 @@ def test_the_test_uses_as_many_rows_as_it_says(n_samples, monkeypatch):
     np.testing.assert_array_equal(seen[0][[0, -1]], Z[[0, -1]])
 
 
+@pytest.mark.parametrize(("n", "d"), [(25, 16), (100, 16), (400, 3)])
+def test_chance_total_correlation_is_the_mean_of_true_samples(n, d):
+    from skdim._report import _measured
+
+    rng = np.random.default_rng(0)
+    expected = _measured(rng.normal(size=(n, d)), "normal")["chance_total_correlation"]
+    draws = (rng.normal(size=(n, d)) for _ in range(300))
+    found = np.mean([metrics.total_correlation(draw) for draw in draws])
+    assert found == pytest.approx(expected, rel=0.1)
+
+
 def test_constant_components_have_no_correlations():
     from skdim._report import _measured
 
