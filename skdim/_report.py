@@ -327,17 +327,26 @@ def grave_doubts(estimator):
 
 
 def _n_training_rows(estimator):
-    """Return how many rows the weights were trained on, and if these were a stream."""
+    """Return how many rows the weights were trained on."""
     n_rows = estimator.n_samples_seen_
-    is_stream = estimator._state["stream"]["n_calls"] > 0
-    if estimator.early_stopping and not is_stream:
+    if estimator.early_stopping and not _is_stream(estimator):
         n_rows -= estimator._n_held_out(n_rows)
-    return n_rows, is_stream
+    return n_rows
+
+
+def _is_stream(estimator):
+    """Return True if ``partial_fit`` was the last to train, else False."""
+    return estimator._state["stream"]["n_calls"] > 0
+
+
+def _train_longer(estimator):
+    """Return what to do for a longer training, as text."""
+    return "train on more parts" if _is_stream(estimator) else "raise 'max_iter'"
 
 
 def _doubts_of_rows(estimator, fewest_each):
     """Return a sentence if there are fewer training rows than these per component."""
-    n_rows, _ = _n_training_rows(estimator)
+    n_rows = _n_training_rows(estimator)
     n_components = estimator._state["n_outputs"]
     is_code = estimator.output_distribution_ is not None
     if not is_code or n_rows >= fewest_each * n_components:
@@ -351,17 +360,13 @@ def _doubts_of_rows(estimator, fewest_each):
 
 def _doubts_of_steps(estimator):
     """Return a sentence if there were too few training steps."""
-    n_rows, is_stream = _n_training_rows(estimator)
-    batch_size = estimator.batch_size_
-    n_steps = estimator.n_iter_ * max(1, n_rows // batch_size)
-    if is_stream:  # one pass through each part
-        n_steps = max(estimator.n_iter_, n_rows // batch_size)
+    n_steps = estimator._state["n_steps"]
     if n_steps >= _FEW_STEPS:
         return []
-    change = "train on more parts" if is_stream else "raise 'max_iter'"
     return [
-        f"Training took only {n_steps} step{'s' * (n_steps > 1)} of {batch_size} rows, "
-        f"so that the encoder has learned little; {change}."
+        f"Training took only {n_steps} step{'s' * (n_steps > 1)} of at most "
+        f"{estimator.batch_size_} rows, so that the encoder has learned little; "
+        f"{_train_longer(estimator)}."
     ]
 
 
@@ -384,13 +389,13 @@ def _doubts_of_curves(estimator):
     if rise > max(noise, _RISE * level, _RISE):
         return [
             f"The information was still rising when training ended, by {rise:.2f} nats "
-            f"between its last two fifths; raise 'max_iter'."
+            f"between its last two fifths; {_train_longer(estimator)}."
         ]
     rise, noise, _ = change(estimator.match_curve_)
     if -rise > max(noise, _FALL):
         return [
             f"The match was still improving when training ended, by {-rise:.2g} nats "
-            f"between its last two fifths; raise 'max_iter'."
+            f"between its last two fifths; {_train_longer(estimator)}."
         ]
     return []
 
@@ -510,8 +515,8 @@ def _doubts_of_distance(estimator, found, holds, is_explained):
         return []
     if np.mean(estimator.match_curve_[-5:]) > _MATCHED:
         return [
-            "Codes are far from their distribution, and were so in training; raise "
-            "'max_iter', or change 'learning_rate_init'."
+            f"Codes are far from their distribution, and were so in training; "
+            f"{_train_longer(estimator)}, or change 'learning_rate_init'."
         ]
     return [
         "Codes of training rows were matched to the distribution, and those of X are "

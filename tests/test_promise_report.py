@@ -254,6 +254,38 @@ def test_too_few_steps(digit_rows):
     assert about(dim.report(test), "only 20 steps", "raise 'max_iter'")
 
 
+@pytest.mark.filterwarnings(TRAINING)
+def test_steps_of_a_fit_and_of_the_parts_after_it_are_counted(digit_rows):
+    train, test = digit_rows
+    params = {"batch_size": 50, "views": None}
+    dim = quick(max_iter=6, **params).fit(train[:1000])  # 120 steps
+    assert not about(dim.report(test), "Training took only")
+    assert not about(dim.partial_fit(train[:60]).report(test), "Training took only")
+    stream = quick(**params)
+    for size in (99, 99, 99, 20):  # half of each part fills no batch
+        stream.partial_fit(train[:size])
+    found = about(stream.report(test), "only 4 steps", "train on more parts")
+    assert found and "max_iter" not in found[0]
+    again = quick(max_iter=2, warm_start=True, **params).fit(train[:100])
+    assert about(again.fit(train[:200]).report(test), "only 12 steps", "'max_iter'")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_advice_for_streams_names_no_parameter_of_fit(digit_rows, monkeypatch):
+    train, test = digit_rows
+    stream = quick(views=None).partial_fit(train)
+    monkeypatch.setattr(stream, "information_curve_", list(np.linspace(1, 3, 100)))
+    monkeypatch.setattr(stream, "match_curve_", [0.2] * 100)
+    found = stream.report(test)
+    assert about(found, "information was still rising", "train on more parts")
+    assert not about(found, "max_iter")
+    from skdim._report import _doubts_of_distance
+
+    (text,) = _doubts_of_distance(stream, vars(found), False, is_explained=False)
+    assert "were so in training; train on more parts" in text
+    assert "max_iter" not in text
+
+
 @pytest.mark.parametrize("name", ["information_curve_", "match_curve_"])
 @pytest.mark.parametrize("improves", [True, False])
 def test_curves_that_still_improve(good, digit_rows, name, improves, monkeypatch):
