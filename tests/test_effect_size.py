@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -170,6 +172,18 @@ def test_many_samples_at_once_have_the_distances_of_each():
         ]
         found = effect_size._squares_of(samples, directions, slices)
         np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_many_components_take_little_memory_and_stay_exact():
+    Z = np.random.default_rng(0).random((300, 128))
+    tracemalloc.start()
+    true = excess_distance(Z, "uniform")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20  # about 200 MiB for 65,536 rows of the target
+    assert true.low == 0 and true.high < 0.05
+    wide = excess_distance(0.5 + 1.1 * (Z - 0.5), "uniform")
+    assert wide.distance == pytest.approx(0.1, abs=0.01)
 
 
 def test_influence_is_what_one_more_row_changes():
