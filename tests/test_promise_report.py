@@ -369,6 +369,60 @@ def test_inputs_in_another_unit_are_named(cancer):
         assert about(other, "off the scale", "in column size 7: ")
 
 
+def heavy_tailed(name, n, rng):
+    """Return rows of which a few huge values set the scale of a column."""
+    if name == "outlier":
+        rows = rng.normal(size=(n, 8))
+        rows[0, 0] = 1e4
+        return rows
+    draws = {"log-normal": lambda: rng.lognormal(0, 2, (n, 8))}
+    return draws.get(name, lambda: rng.standard_t(1.5, (n, 8)))()
+
+
+@pytest.mark.filterwarnings(TRAINING)
+@pytest.mark.parametrize("name", ["outlier", "log-normal", "Student's t"])
+def test_heavy_tails_are_on_the_scale_of_the_training_rows(name):
+    rng = np.random.default_rng(0)
+    train = heavy_tailed(name, 500, rng)
+    dim = quick(views=None).fit(train)
+    others = (heavy_tailed(name, n, rng) for n in (500, 30))
+    for rows in (train, *others, rng.permutation(train)[:30]):
+        assert not about(dim.report(rows), "off the scale")
+    moved = train.copy()
+    moved[:, 3] = 100 * np.abs(moved[:, 3]) + 10 * train[:, 3].std()
+    assert about(dim.report(moved), "off the scale", "in column 3: ")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_numbers_of_inputs_off_the_scale_are_those_of_the_decision():
+    train = np.random.default_rng(0).normal(size=(400, 3))
+    dim = quick(views=None).fit(train)
+    z = 4 + (train[:, 1] - train[:, 1].mean()) / train[:, 1].std()
+    clipped = z / np.sqrt(1 + (z / 3) ** 2)
+    moved = train + 4 * train.std(axis=0) * [0, 1, 0]
+    numbers = f"the mean {clipped.mean():.2g} and the deviation {clipped.std():.2g}"
+    assert about(dim.report(moved), "in column 1: ", numbers)
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_a_given_scaling_that_does_not_fit_is_named():
+    train = np.random.default_rng(0).normal(size=(400, 3))
+    right = quick(views=None, input_scaling=(0.0, 1.0)).fit(train)
+    assert not about(right.report(train), "off the scale")
+    wrong = quick(views=None, input_scaling=(0.0, [1.0, 1.0, 1e-2])).fit(train)
+    assert about(wrong.report(train), "in column 2: ", "with another scaling")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_streams_that_drift_leave_the_scale_of_their_first_part():
+    first = np.random.default_rng(0).normal(size=(300, 3))
+    stream = quick(views=None)
+    for part in (first, first + 10, first + 10):
+        stream.partial_fit(part)
+    assert about(stream.report(first + 10), "off the scale")
+    assert not about(stream.report(first), "off the scale")
+
+
 @pytest.mark.filterwarnings(TRAINING)
 def test_channels_of_images_in_another_unit_are_named(digit_images):
     train, test = digit_images
