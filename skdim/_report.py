@@ -288,6 +288,11 @@ def _is_off(found):
     return not _NORMS[0] - error <= found["norm_spread"] <= _NORMS[1] + error
 
 
+def _is_at_limit(found):
+    """Return True if the interval of the distance is about the limit, else False."""
+    return found["distance"].low > _FAR / 2 and found["distance"].high > _FAR
+
+
 def _verdict(found, holds, advice):
     """Return one sentence that says if codes are as promised.
 
@@ -296,11 +301,16 @@ def _verdict(found, holds, advice):
     """
     distance, n_samples = found["distance"], found["n_samples"]
     unit = "standard deviations"
+    ends = f"{distance.low:.3g} to {distance.high:.3g} {unit}"
+    if holds is None and _is_at_limit(found):
+        return (
+            f"Cannot tell: codes of X are {ends} from their distribution, which is "
+            f"about the limit of {_FAR}."
+        )
     if holds is None:
         return (
-            f"Cannot tell: the {n_samples} rows of X only show that codes are "
-            f"{distance.low:.3g} to {distance.high:.3g} {unit} from their "
-            f"distribution, where at most {_FAR} is good."
+            f"Cannot tell: the {n_samples} rows of X only show that codes are {ends} "
+            f"from their distribution, where at most {_FAR} is good."
         )
     if not holds and distance.low > _FAR:
         return (
@@ -308,10 +318,13 @@ def _verdict(found, holds, advice):
             f"their distribution, where at most {_FAR} is good."
         )
     if not holds:
+        is_near = distance.high <= _FAR
+        in_slices = f"although codes are only {distance.distance:.2g} {unit} from it"
+        in_slices = in_slices if is_near else f"and codes are {ends} from it"
         return (
             f"Not as promised: norms of the codes of X vary {found['norm_spread']:.2g} "
-            f"times as much as those of their distribution, although codes are only "
-            f"{distance.distance:.2g} {unit} from it in each direction."
+            f"times as much as those of their distribution, {in_slices} in each "
+            f"direction."
         )
     start = "As promised, with doubts:" if advice else "As promised:"
     return (
@@ -541,12 +554,28 @@ def _doubts_of_distance(estimator, found, holds, is_explained):
         True if other sentences say why codes are far.
     """
     low, high = found["distance"].low, found["distance"].high
+    if holds is None and _is_at_limit(found):
+        return [
+            f"Codes are about at the limit of {_FAR}: lower 'n_components' or train on "
+            f"more rows to come closer, or pass more held-out rows to tell the sides "
+            f"of the limit apart."
+        ]
     if holds is None:
         n = math.ceil(found["n_samples"] * (high / _FAR) ** 2 / 10) * 10
         about = f"; about {n} would show a good match" if low == 0 else ""
         return [f"X has too few rows to tell: pass more held-out rows{about}."]
     if holds or is_explained:
         return []
+    if low <= _FAR:  # the norms only
+        what = "vary too little, so that codes lie near a sphere"
+        if found["norm_spread"] > 1:
+            what = "vary too much, so that rows are far out in all components at once"
+        return [
+            f"Norms of codes {what}, which distances along directions hardly show: "
+            f"look at the rows with the largest and smallest norms; if they belong to "
+            f"the source of the training rows, lower 'n_components' or train on more "
+            f"rows."
+        ]
     if np.mean(estimator.match_curve_[-5:]) > _MATCHED:
         return [
             f"Codes are far from their distribution, and were so in training; "

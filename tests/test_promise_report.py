@@ -281,7 +281,8 @@ def test_advice_for_streams_names_no_parameter_of_fit(digit_rows, monkeypatch):
     assert not about(found, "max_iter")
     from skdim._report import _doubts_of_distance
 
-    (text,) = _doubts_of_distance(stream, vars(found), False, is_explained=False)
+    far = {"distance": metrics.effect_size.ExcessDistance(0.3, 0.25, 0.35)}
+    (text,) = _doubts_of_distance(stream, far, False, is_explained=False)
     assert "were so in training; train on more parts" in text
     assert "max_iter" not in text
 
@@ -445,6 +446,35 @@ def test_too_few_rows_to_tell_are_no_verdict(good, digit_rows):
     assert found.holds is None
     assert found.verdict.startswith("Cannot tell: the 30 rows of X only show")
     assert about(found, "pass more held-out rows")
+
+
+@pytest.mark.parametrize(
+    ("spread", "distance", "verdict", "advice"),
+    [
+        (2.5, (0.05, 0.03, 0.07), "although codes are only 0.05", "vary too much"),
+        (0.2, (0.05, 0.03, 0.07), "although codes are only 0.05", "vary too little"),
+        (2.5, (0.16, 0.13, 0.19), "and codes are 0.13 to 0.19", "vary too much"),
+        (1.0, (0.15, 0.149, 0.151), "about the limit of 0.15", "at the limit"),
+        (1.0, (0.1, 0.0, 0.2), "rows of X only show", "too few rows"),
+        (1.0, (0.2, 0.18, 0.22), "are 0.2 standard deviations", "are far from it"),
+    ],
+)
+def test_advice_speaks_of_what_the_verdict_names(
+    good, spread, distance, verdict, advice
+):
+    from skdim import _report
+
+    found = {
+        "distance": metrics.effect_size.ExcessDistance(*distance),
+        "norm_spread": spread,
+        "n_samples": 1_000_000,
+    }
+    holds = _report._holds(found)
+    (text,) = _report._doubts_of_distance(good, found, holds, is_explained=False)
+    assert verdict in _report._verdict(found, holds, [text])
+    assert advice in text
+    sentences = "vary too", "at the limit", "too few rows", "are far from it"
+    assert sum(sentence in text for sentence in sentences) == 1
 
 
 # Warnings of fit
