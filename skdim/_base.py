@@ -747,6 +747,8 @@ channels) or (n_samples, channels, height, width)
             At least 20 rows or images, as in ``transform``.  Pass rows that were held
             out of ``fit``: codes of training rows are closer to the distribution than
             those of any other rows.  A few hundred rows tell more than a few dozen.
+            For the last step of a pipeline, pass what the steps before it return:
+            ``pipe[-1].report(pipe[:-1].transform(X))``.
         y : array-like of shape (n_samples,), default=None
             Classes, used as in ``score``.
 

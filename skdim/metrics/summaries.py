@@ -68,9 +68,9 @@ def total_correlation(Z):
     joint distribution of the components from the product of their marginal
     distributions.  Each column is replaced by the normal scores of its ranks.  With R
     the correlation matrix of these scores the estimate is ``-log(det(R)) / 2``.  Only
-    ranks matter, so no target distribution is needed.  For d independent components and n
-    rows, many more than components, the estimate is about ``d * (d - 1) / (4 * n)``.
-    With fewer rows it is larger: ``sample_floor`` measures it.
+    ranks matter, so no target distribution is needed.  For d independent components and
+    many more rows, n, the estimate is about ``d * (d - 1) / (4 * n)``.  With few rows
+    for each component it is larger: ``sample_floor`` measures it.
 
     With many rows it is exact if the copula is normal.  It can miss other dependence
     completely, such as components whose magnitudes rise together or whose signs

@@ -150,9 +150,9 @@ def two_sample_test(
         ``1 / (1 + n_resamples)``.  If there are fewer different permutations, all are
         used.
     max_samples : int, default=2000
-        The energy distance uses at most this number of rows of each sample, at least 2,
-        drawn at random, because its time and memory grow with the square.  Components and
-        columns are compared on all rows.
+        The energy distance uses at most this number of rows of each sample, drawn at
+        random, because its time and memory grow with the square; at least 2.
+        Components and columns are compared on all rows.
     random_state : int, RandomState instance or None, default=0
         Determines the rows that are drawn, and the permutations.
 
