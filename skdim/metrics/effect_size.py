@@ -387,9 +387,9 @@ def _null_variance(atoms, n_rows, directions, name, rng):
     cosine r, these means have the correlation r^j.  So the covariance of the two
     squares is 2 / n^2 times the sum of r^(2j) / j^2, which is the dilogarithm of r^2.
     For other distributions it is the variance over samples of the target of at most
-    ``_N_NULL_ROWS`` rows, which falls with the square of the number of rows.  For one
-    component these are thousands, because one seed serves all calls, and would repeat
-    the error of few.  The parameters are those of ``_slices_of_target``.
+    ``_N_NULL_ROWS`` rows, which falls with the square of the number of rows.  Thousands
+    are drawn for one component: one seed serves all calls, and would repeat the error
+    of few.  The parameters are those of ``_slices_of_target``.
     """
     if name == "normal":
         cosines = directions @ directions.T
