@@ -217,7 +217,8 @@ channels) or (n_samples, channels, height, width)
             split_seed = before["_state"]["split_seed"] if before else seed
             data, validation_data = self._split(rows, labels, split_seed)
             config = self._config(data.rows, seed, before.get("_state"))
-            layout |= {"split_seed": split_seed}
+            n_steps_each = max(1, len(data.rows) // config.batch_size)
+            layout |= {"split_seed": split_seed, "n_steps_each": n_steps_each}
 
             def attributes(result):
                 stream = _core.streaming.StreamState.after(result)
@@ -296,6 +297,7 @@ channels) or (n_samples, channels, height, width)
             layout |= {"split_seed": state.get("split_seed", seed)}
             config = self._config(rows, seed, before.get("_state"), is_stream=True)
             part = replace(config, batch_size=min(config.batch_size, len(rows)))
+            layout |= {"n_steps_each": len(rows) // part.batch_size}
             streaming = _core.streaming
             result, stream = streaming.train_on(
                 part,
@@ -534,8 +536,8 @@ channels) or (n_samples, channels, height, width)
         stream : StreamState
             What the next ``partial_fit`` needs besides the weights.
         layout : dict
-            "namespace" and "row_shape" of X, as ``_read`` returns them, and
-            "split_seed", the seed of ``_split``.
+            "namespace" and "row_shape" of X, as ``_read`` returns them, "split_seed",
+            the seed of ``_split``, and "n_steps_each", the steps of each epoch.
         n_seen : int
             Value of ``n_samples_seen_``.
         before : dict
@@ -556,6 +558,8 @@ channels) or (n_samples, channels, height, width)
         for name in [name for name in new if name.endswith("_curve_")]:
             new[name] = [*before.get(name, []), *new[name]]
         new["n_iter_"] = len(new["information_curve_"])
+        n_steps = len(result.information_curve) * layout["n_steps_each"]
+        n_steps += before.get("_state", {}).get("n_steps", 0)
         spec = dict(vars(config.model))
         spec["network"] = vars(config.model.network) | {"encoder": result.encoder}
         spec["pairs"] = dict(vars(config.model.pairs))
@@ -563,6 +567,7 @@ channels) or (n_samples, channels, height, width)
             "spec": spec,
             "weights": result.weights,
             "n_outputs": result.n_outputs,
+            "n_steps": n_steps,
             "seed": config.seed,
             "requested": self._requested(),
             "stream": vars(stream),
@@ -743,6 +748,8 @@ channels) or (n_samples, channels, height, width)
             At least 20 rows or images, as in ``transform``.  Pass rows that were held
             out of ``fit``: codes of training rows are closer to the distribution than
             those of any other rows.  A few hundred rows tell more than a few dozen.
+            For the last step of a pipeline, pass what the steps before it return:
+            ``pipe[-1].report(pipe[:-1].transform(X))``.
         y : array-like of shape (n_samples,), default=None
             Classes, used as in ``score``.
 

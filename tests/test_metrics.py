@@ -77,6 +77,15 @@ def test_sliced_wasserstein_refuses_a_distribution_without_variance():
         metrics.sliced_wasserstein_distance(np.zeros((5, 2)), stats.cauchy())
 
 
+@pytest.mark.parametrize(
+    "distance", [metrics.sliced_wasserstein_distance, metrics.excess_distance]
+)
+def test_distances_refuse_a_distribution_whose_variance_rounds_to_zero(distance):
+    with pytest.raises(ValueError, match=r"whose variance doubles can hold.*multiply"):
+        distance(np.zeros((5, 2)), stats.norm(0, 1e-170))
+    assert np.isfinite(distance(np.zeros((5, 2)), stats.norm(0, 1e-150))).all()
+
+
 def test_kolmogorov_smirnov_of_a_constant_is_one_half():
     assert metrics.kolmogorov_smirnov_distance(np.zeros((100, 2))) == pytest.approx(0.5)
 

@@ -78,6 +78,42 @@ def test_chance_correlation_is_exceeded_by_a_twentieth_of_true_samples():
     assert 0.03 < np.mean(np.array(largest) > limit) < 0.07
 
 
+@pytest.mark.parametrize("n_samples", [5000, 5001, 9999, 12345])
+def test_the_test_uses_as_many_rows_as_it_says(n_samples, monkeypatch):
+    from skdim import _report
+
+    seen = []
+    bhep_test = _report.bhep_test
+    monkeypatch.setattr(
+        _report, "bhep_test", lambda Z: seen.append(Z) or bhep_test(Z[:100])
+    )
+    Z = np.random.default_rng(0).normal(size=(n_samples, 2))
+    _report._measured(Z, "normal")
+    assert len(np.unique(seen[0], axis=0)) == 5000
+    np.testing.assert_array_equal(seen[0][[0, -1]], Z[[0, -1]])
+
+
+@pytest.mark.parametrize(("n", "d"), [(25, 16), (100, 16), (400, 3)])
+def test_chance_total_correlation_is_the_mean_of_true_samples(n, d):
+    from skdim._report import _measured
+
+    rng = np.random.default_rng(0)
+    expected = _measured(rng.normal(size=(n, d)), "normal")["chance_total_correlation"]
+    draws = (rng.normal(size=(n, d)) for _ in range(300))
+    found = np.mean([metrics.total_correlation(draw) for draw in draws])
+    assert found == pytest.approx(expected, rel=0.1)
+
+
+def test_constant_components_have_no_correlations():
+    from skdim._report import _measured
+
+    Z = np.random.default_rng(0).normal(size=(200, 4))
+    expected = _measured(Z[:, :2], "normal")["largest_correlation"]
+    Z[:, 2:] = 0.1  # whose mean is another number, so that deviations are not exactly 0
+    assert _measured(Z, "normal")["largest_correlation"] == pytest.approx(expected)
+    assert _measured(Z[:, 1:], "normal")["largest_correlation"] == 0
+
+
 @pytest.mark.filterwarnings(TRAINING)
 @pytest.mark.parametrize("law", ["uniform", stats.expon(), stats.cauchy()])
 def test_other_distributions_are_measured_as_they_are(cancer, law):
@@ -218,6 +254,39 @@ def test_too_few_steps(digit_rows):
     assert about(dim.report(test), "only 20 steps", "raise 'max_iter'")
 
 
+@pytest.mark.filterwarnings(TRAINING)
+def test_steps_of_a_fit_and_of_the_parts_after_it_are_counted(digit_rows):
+    train, test = digit_rows
+    params = {"batch_size": 50, "views": None}
+    dim = quick(max_iter=6, **params).fit(train[:1000])  # 120 steps
+    assert not about(dim.report(test), "Training took only")
+    assert not about(dim.partial_fit(train[:60]).report(test), "Training took only")
+    stream = quick(**params)
+    for size in (99, 99, 99, 20):  # half of each part fills no batch
+        stream.partial_fit(train[:size])
+    found = about(stream.report(test), "only 4 steps", "train on more parts")
+    assert found and "max_iter" not in found[0]
+    again = quick(max_iter=2, warm_start=True, **params).fit(train[:100])
+    assert about(again.fit(train[:200]).report(test), "only 12 steps", "'max_iter'")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_advice_for_streams_names_no_parameter_of_fit(digit_rows, monkeypatch):
+    train, test = digit_rows
+    stream = quick(views=None).partial_fit(train)
+    monkeypatch.setattr(stream, "information_curve_", list(np.linspace(1, 3, 100)))
+    monkeypatch.setattr(stream, "match_curve_", [0.2] * 100)
+    found = stream.report(test)
+    assert about(found, "information was still rising", "train on more parts")
+    assert not about(found, "max_iter")
+    from skdim._report import _doubts_of_distance
+
+    far = {"distance": metrics.effect_size.ExcessDistance(0.3, 0.25, 0.35)}
+    (text,) = _doubts_of_distance(stream, far, False, is_explained=False)
+    assert "were so in training; train on more parts" in text
+    assert "max_iter" not in text
+
+
 @pytest.mark.parametrize("name", ["information_curve_", "match_curve_"])
 @pytest.mark.parametrize("improves", [True, False])
 def test_curves_that_still_improve(good, digit_rows, name, improves, monkeypatch):
@@ -301,6 +370,60 @@ def test_inputs_in_another_unit_are_named(cancer):
         assert about(other, "off the scale", "in column size 7: ")
 
 
+def heavy_tailed(name, n, rng):
+    """Return rows of which a few huge values set the scale of a column."""
+    if name == "outlier":
+        rows = rng.normal(size=(n, 8))
+        rows[0, 0] = 1e4
+        return rows
+    draws = {"log-normal": lambda: rng.lognormal(0, 2, (n, 8))}
+    return draws.get(name, lambda: rng.standard_t(1.5, (n, 8)))()
+
+
+@pytest.mark.filterwarnings(TRAINING)
+@pytest.mark.parametrize("name", ["outlier", "log-normal", "Student's t"])
+def test_heavy_tails_are_on_the_scale_of_the_training_rows(name):
+    rng = np.random.default_rng(0)
+    train = heavy_tailed(name, 500, rng)
+    dim = quick(views=None).fit(train)
+    others = (heavy_tailed(name, n, rng) for n in (500, 30))
+    for rows in (train, *others, rng.permutation(train)[:30]):
+        assert not about(dim.report(rows), "off the scale")
+    moved = train.copy()
+    moved[:, 3] = 100 * np.abs(moved[:, 3]) + 10 * train[:, 3].std()
+    assert about(dim.report(moved), "off the scale", "in column 3: ")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_numbers_of_inputs_off_the_scale_are_those_of_the_decision():
+    train = np.random.default_rng(0).normal(size=(400, 3))
+    dim = quick(views=None).fit(train)
+    z = 4 + (train[:, 1] - train[:, 1].mean()) / train[:, 1].std()
+    clipped = z / np.sqrt(1 + (z / 3) ** 2)
+    moved = train + 4 * train.std(axis=0) * [0, 1, 0]
+    numbers = f"the mean {clipped.mean():.2g} and the deviation {clipped.std():.2g}"
+    assert about(dim.report(moved), "in column 1: ", numbers)
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_a_given_scaling_that_does_not_fit_is_named():
+    train = np.random.default_rng(0).normal(size=(400, 3))
+    right = quick(views=None, input_scaling=(0.0, 1.0)).fit(train)
+    assert not about(right.report(train), "off the scale")
+    wrong = quick(views=None, input_scaling=(0.0, [1.0, 1.0, 1e-2])).fit(train)
+    assert about(wrong.report(train), "in column 2: ", "with another scaling")
+
+
+@pytest.mark.filterwarnings(TRAINING)
+def test_streams_that_drift_leave_the_scale_of_their_first_part():
+    first = np.random.default_rng(0).normal(size=(300, 3))
+    stream = quick(views=None)
+    for part in (first, first + 10, first + 10):
+        stream.partial_fit(part)
+    assert about(stream.report(first + 10), "off the scale")
+    assert not about(stream.report(first), "off the scale")
+
+
 @pytest.mark.filterwarnings(TRAINING)
 def test_channels_of_images_in_another_unit_are_named(digit_images):
     train, test = digit_images
@@ -323,6 +446,35 @@ def test_too_few_rows_to_tell_are_no_verdict(good, digit_rows):
     assert found.holds is None
     assert found.verdict.startswith("Cannot tell: the 30 rows of X only show")
     assert about(found, "pass more held-out rows")
+
+
+@pytest.mark.parametrize(
+    ("spread", "distance", "verdict", "advice"),
+    [
+        (2.5, (0.05, 0.03, 0.07), "although codes are only 0.05", "vary too much"),
+        (0.2, (0.05, 0.03, 0.07), "although codes are only 0.05", "vary too little"),
+        (2.5, (0.16, 0.13, 0.19), "and codes are 0.13 to 0.19", "vary too much"),
+        (1.0, (0.15, 0.149, 0.151), "about the limit of 0.15", "at the limit"),
+        (1.0, (0.1, 0.0, 0.2), "rows of X only show", "too few rows"),
+        (1.0, (0.2, 0.18, 0.22), "are 0.2 standard deviations", "are far from it"),
+    ],
+)
+def test_advice_speaks_of_what_the_verdict_names(
+    good, spread, distance, verdict, advice
+):
+    from skdim import _report
+
+    found = {
+        "distance": metrics.effect_size.ExcessDistance(*distance),
+        "norm_spread": spread,
+        "n_samples": 1_000_000,
+    }
+    holds = _report._holds(found)
+    (text,) = _report._doubts_of_distance(good, found, holds, is_explained=False)
+    assert verdict in _report._verdict(found, holds, [text])
+    assert advice in text
+    sentences = "vary too", "at the limit", "too few rows", "are far from it"
+    assert sum(sentence in text for sentence in sentences) == 1
 
 
 # Warnings of fit

@@ -109,6 +109,21 @@ def test_few_rows_use_all_permutations():
     assert result.pvalue == pytest.approx(2 / 20)
 
 
+def test_equally_extreme_splits_count_although_they_round_differently():
+    reference, new = np.zeros((500, 1)), np.zeros((400, 1))
+    new[:5] = 1
+    # As extreme as all five ones in one sample are only the splits that do the same.
+    counts = np.arange(6)
+    exact = stats.hypergeom(900, 5, 400).pmf(counts)
+    extreme = np.abs(counts / 400 - (5 - counts) / 500) >= 5 / 400 - 1e-12
+    expected = exact[extreme].sum()
+    assert 0.01 < expected < 0.02
+    for seed in range(3):
+        found = two_sample_test(reference, new, random_state=seed)
+        assert found.pvalue == pytest.approx(expected, abs=0.013)
+        assert found.pvalue > 0.005
+
+
 def test_adjusted_p_values_are_those_of_holm():
     found = two_sample._holm(np.array([0.04, 0.01, 0.03, 0.5]))
     np.testing.assert_allclose(found, [0.09, 0.04, 0.09, 0.5])
@@ -237,6 +252,7 @@ Z = normal((20, 2))
         ),
         ((Z, Z), {"n_resamples": 0}, "'n_resamples' parameter must be an integer"),
         ((Z, Z), {"max_samples": 1.5}, "'max_samples' parameter must be an integer"),
+        ((Z, Z), {"max_samples": 1}, "'max_samples' parameter must be at least 2"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(arguments, options, message):

@@ -25,7 +25,14 @@ from .network import Network
 from .runtime import sandbox, seeded_generator, take
 from .transport import MAX_ROWS
 
-__all__ = ["MAX_BATCHES", "NOISE_STREAM", "calibrate", "checked", "diverged"]
+__all__ = [
+    "MAX_BATCHES",
+    "NOISE_STREAM",
+    "calibrate",
+    "checked",
+    "diverged",
+    "remember_inputs",
+]
 
 NOISE_STREAM = 1  # added to the seed: noise and views have a generator of their own
 _TRANSPORT_STREAM = 3  # so has the final map
@@ -112,6 +119,38 @@ def calibrate(
     _check_finite_moments(network)
     memory.add(n_rows)
     return memory
+
+
+def remember_inputs(network: Network, source: BatchSource, memory: Memory) -> None:
+    """Store the moments of softly clipped inputs, with which ``report`` compares rows.
+
+    A few huge values can set the scale of a column.  Then its clipped inputs do not
+    have about the mean 0 and the deviation 1, not even those of the training rows.
+
+    Parameters
+    ----------
+    network : Network
+        Its first layer scales the inputs.
+    source : BatchSource
+        The training rows; 20,000 of them are used, evenly spaced.
+    memory : Memory
+        Stores "inputs": mean and deviation of each column or channel.  If it has them
+        already, nothing is changed, because the first rows have set the scale.
+    """
+    if "inputs" in memory.values:
+        return
+    n_rows = len(source)
+    index = np.linspace(0, n_rows - 1, min(n_rows, MAX_ROWS)).astype(np.intp)
+    count = total = squares = 0
+    with sandbox(gradients=False):
+        for chunk in batches(len(index), 2 * math.prod(source.rows.shape[1:])):
+            rows = take(source.rows, index[chunk], source.device)
+            inputs = network.input.clipped(rows).double().movedim(1, -1).flatten(0, -2)
+            count += len(inputs)
+            total, squares = total + inputs.sum(0), squares + inputs.square().sum(0)
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+    memory.blend("inputs", n_rows, mean, deviation)
 
 
 def checked(value: float) -> float:

@@ -140,9 +140,17 @@ class InputLayer(Standardizer):
         return mean, deviation, is_lost | _needs_double(mean, 1 / deviation)
 
     def forward(self, rows: Tensor) -> Tensor:
-        z = self._scaled(rows, self.inverse_scale)
         if self.is_image:
-            return z
+            return self._scaled(rows, self.inverse_scale)
+        return self.clipped(rows)
+
+    def clipped(self, rows: Tensor) -> Tensor:
+        """Return rows scaled and softly clipped, those of images too.
+
+        In ``forward``, images are not clipped.  ``rows`` and the result have the shape
+        (n_rows, *input_shape).
+        """
+        z = self._scaled(rows, self.inverse_scale)
         return z.mul_((z / _OUTLIER_BOUND).square_().add_(1).rsqrt_())
 
     def standardized(self, rows: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class StreamState:
         fewer than there were.
     moments : dict of str to list of ndarray
         Moments from which evaluation is calibrated, by name (``Memory.values``), over
-        the rows of a ``fit`` and of all calls since.  Earlier rows count for less.
+        the rows of a ``fit`` and of all calls since.  Earlier rows count for less, but
+        for "inputs", which are those of the rows that have set the scale.
     optimizers : dict
         Running averages of gradients and of their squares, and the number of steps, as
         Adam and AdamW keep them.

@@ -21,6 +21,7 @@ from .calibration import (
     calibrate,
     checked,
     diverged,
+    remember_inputs,
 )
 from .config import TrainingConfig
 from .inference import mean_information
@@ -427,6 +428,7 @@ def settle(
     with sandbox(gradients=False):  # no objective has checked the last step
         checked(float(sum(p.double().sum() for p in model.parameters())))
     result.memory = calibrate(model, config, source, generator, memory)
+    remember_inputs(model.network, source, result.memory)
     result.information = checked(
         mean_information(model, source, config.batch_size, config.seed, MAX_BATCHES)
     )

@@ -24,7 +24,11 @@ __all__ = ["ExcessDistance", "excess_distance"]
 
 _N_ATOMS = 2**18  # quantiles that stand for the target distribution, at least
 _N_PAIRS = 2**15  # for the expected floor, which they give to 1 %
-_N_NULL_SAMPLES, _N_NULL_ROWS = 40, 500  # for the null variance, if not normal
+# For the null variance, if not normal: samples, more of them for few directions, where
+# the square varies most; and rows of each, fewer for many directions.
+_N_NULL_SAMPLES, _N_NULL_SLICES = 200, 5120
+_N_NULL_ROWS, _N_NULL_PROJECTIONS = 500, 2**16
+_AT_ONCE = 2**21  # numbers of such samples: 16 MiB
 _LARGEST = 1e50  # fourth powers of larger numbers may overflow
 
 
@@ -136,6 +140,10 @@ default="normal"
     distances that the estimate does not contradict, as in Wilson's interval for a
     share.  Heavy tails make the interval too short, and the distance too large in
     small samples.
+
+    For other distributions than the normal one, time and memory grow with the square of
+    ``n_components``, from about 64 components on if Z has more than 4,000 rows, and
+    otherwise only from about a thousand.
 
     References
     ----------
@@ -255,7 +263,12 @@ def _slices_of_target(atoms, n_rows, directions, name, rng):
     # Each column is the distribution itself, in random order; the covariance is made
     # exact.  What is left of this sample's own distance, in expectation, is the floor
     # for so many rows less the share of mean and variance, which is about 1.5 / n.
-    sample = np.stack([rng.permutation(atoms[2::4]) for _ in directions[0]])
+    n_components = directions.shape[1]
+    # Time and memory grow with the square of the components, so fewer atoms serve for
+    # many.  With less than 16 for each of ``n_rows``, the square would be too small.
+    most = max(1, len(atoms) // (4 * 16 * n_rows))
+    step = 4 * max(1, min(n_components // 32, most))
+    sample = np.stack([rng.permutation(atoms[2::step]) for _ in range(n_components)])
     sample = np.linalg.solve(np.linalg.cholesky(np.cov(sample, ddof=0)), sample)
     n_sample = sample.shape[1]
 
@@ -334,32 +347,35 @@ def _squared_distance(Z, directions, slices, unit=1.0):
     squares = np.square(Z).sum(axis=1) / n_components
     covariance = np.cov(Z, rowvar=False, ddof=0).reshape(n_components, n_components)
     ratio = coupling / deviation if deviation > 0 else 0.0
-    coupling = unit * ratio * _mean_deviation(covariance)
+    coupling = unit * ratio * _mean_deviation(covariance, n_components)
     rows = squares.mean() + unit**2 - 2 * coupling
     square = squares.mean() + unit**2 - 2 * coupling / (1 - floor / 2)
     return square, rows, squares - 2 * unit * potential / len(directions)
 
 
-def _mean_deviation(covariance):
+def _mean_deviation(covariance, n_components):
     """Return the mean standard deviation of projections, over all directions.
 
-    ``covariance`` has the shape (n_components, n_components).  The mean over random
-    unit vectors is that over normal vectors g, divided by the mean norm of g.  The
-    expectation of ``sqrt(g' S g)`` is an integral over t of
-    ``(1 - E exp(-t g' S g)) t^(-3/2)``, where the inner expectation is a product over
-    the eigenvalues.  The trapezoid rule in log(t) is exact here to rounding errors.
+    ``covariance`` has the shape (n_components, n_components), or is another matrix with
+    the same eigenvalues but for zeros.  The mean over random unit vectors is that over
+    normal vectors g, divided by the mean norm of g.  The expectation of
+    ``sqrt(g' S g)`` is an integral over t of ``(1 - E exp(-t g' S g)) t^(-3/2)``, where
+    the inner expectation is a product over the eigenvalues.  The trapezoid rule in
+    log(t) is exact here to rounding errors.
     """
+    if n_components == 1:
+        return covariance[0, 0] ** 0.5
     eigenvalues = np.linalg.eigvalsh(covariance).clip(min=0)
     largest = eigenvalues[-1]
     if largest == 0:
         return 0.0
     log_t, step = np.linspace(-60, 60, 1201, retstep=True)
-    logs = np.zeros_like(log_t)
+    t, logs = np.exp(log_t), np.zeros_like(log_t)
     for eigenvalue in eigenvalues / largest:
-        logs += np.log1p(2 * eigenvalue * np.exp(log_t)) / 2
+        logs += np.log1p(2 * eigenvalue * t) / 2
     integral = step * np.sum(-np.expm1(-logs) * np.exp(-log_t / 2))
     mean = largest**0.5 * integral / (2 * np.pi**0.5)
-    return mean / stats.chi.mean(len(covariance))
+    return mean / stats.chi.mean(n_components)
 
 
 def _null_variance(atoms, n_rows, directions, name, rng):
@@ -371,15 +387,44 @@ def _null_variance(atoms, n_rows, directions, name, rng):
     cosine r, these means have the correlation r^j.  So the covariance of the two
     squares is 2 / n^2 times the sum of r^(2j) / j^2, which is the dilogarithm of r^2.
     For other distributions it is the variance over samples of the target of at most
-    ``_N_NULL_ROWS`` rows, which falls with the square of the number of rows.  The
-    parameters are those of ``_slices_of_target``.
+    ``_N_NULL_ROWS`` rows, which falls with the square of the number of rows.  Thousands
+    are drawn for one component: one seed serves all calls, and would repeat the error
+    of few.  The parameters are those of ``_slices_of_target``.
     """
     if name == "normal":
         cosines = directions @ directions.T
         return 2 * special.spence(1 - np.minimum(cosines**2, 1)).mean() / n_rows**2
-    n_drawn = min(n_rows, _N_NULL_ROWS)
+    n_directions, n_components = directions.shape
+    n_drawn = min(n_rows, _N_NULL_ROWS, max(100, _N_NULL_PROJECTIONS // n_directions))
     slices = list(_slices_of_target(atoms, n_drawn, directions, name, rng))
-    shape = n_drawn, directions.shape[1]
-    draws = (rng.choice(atoms, size=shape) for _ in range(_N_NULL_SAMPLES))
-    squares = [_squared_distance(draw, directions, slices)[0] for draw in draws]
+    n_samples = max(_N_NULL_SAMPLES, _N_NULL_SLICES // n_directions)
+    n_at_once = max(1, _AT_ONCE // (n_drawn * n_components))
+    squares = []
+    for start in range(0, n_samples, n_at_once):
+        shape = min(n_at_once, n_samples - start), n_drawn, n_components
+        squares.extend(_squares_of(rng.choice(atoms, shape), directions, slices))
     return np.var(squares, ddof=1) * (n_drawn / n_rows) ** 2
+
+
+def _squares_of(samples, directions, slices):
+    """Return the squared distance of many samples, each without its floor.
+
+    It is what ``_squared_distance`` returns for each of ``samples``, an array of shape
+    (n_samples, n_rows, n_components), with ``unit=1``.
+    """
+    n_rows, n_components = samples.shape[1:]
+    coupling, deviation, floor = 0.0, 0.0, 0.0
+    for direction, (means, _, own) in zip(directions, slices, strict=True):
+        projections = np.sort(samples @ direction)
+        coupling = coupling + projections @ means / n_rows
+        deviation = deviation + projections.std(axis=1)
+        floor += own / len(directions)
+    centred = samples - samples.mean(axis=1, keepdims=True)
+    if n_rows < n_components:  # the same eigenvalues but for zeros, of a smaller matrix
+        products = centred @ centred.transpose(0, 2, 1)
+    else:
+        products = centred.transpose(0, 2, 1) @ centred
+    means = [_mean_deviation(each / n_rows, n_components) for each in products]
+    coupling = np.divide(coupling, deviation, where=deviation > 0, out=0 * deviation)
+    coupling *= means
+    return np.square(samples).mean(axis=(1, 2)) + 1 - 2 * coupling / (1 - floor / 2)

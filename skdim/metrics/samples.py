@@ -187,10 +187,18 @@ def target_of_finite_variance(output_distribution):
     """Return the target distribution of a Wasserstein distance as a ``Distribution``.
 
     ``output_distribution`` is a name or a distribution of scipy.stats.  ValueError is
-    raised if its variance is infinite, because the distance would be infinite too.
+    raised if its variance is infinite, because the distance would be infinite too, or
+    so small that doubles cannot hold it.
     """
     target = Distribution(output_distribution)
-    if not np.isfinite(target.moments()[1]):
+    variance = target.moments()[1]
+    if 0 <= variance < np.finfo(float).tiny:
+        raise ValueError(
+            f"The Wasserstein distance needs a distribution whose variance doubles can "
+            f"hold, but that of {output_distribution!r} is {variance:.2g}; multiply "
+            f"the sample and the scale of the distribution by the same factor."
+        )
+    if not np.isfinite(variance):
         raise ValueError(
             f"The Wasserstein distance needs a distribution of finite variance, but "
             f"got {output_distribution!r}; use kolmogorov_smirnov_distance instead."

@@ -69,7 +69,8 @@ def total_correlation(Z):
     distributions.  Each column is replaced by the normal scores of its ranks.  With R
     the correlation matrix of these scores the estimate is ``-log(det(R)) / 2``.  Only
     ranks matter, so no target distribution is needed.  For d independent components and
-    n rows the estimate is about ``d * (d - 1) / (4 * n)``.
+    many more rows, n, the estimate is about ``d * (d - 1) / (4 * n)``.  With few rows
+    for each component it is larger: ``sample_floor`` measures it.
 
     With many rows it is exact if the copula is normal.  It can miss other dependence
     completely, such as components whose magnitudes rise together or whose signs

@@ -151,8 +151,8 @@ def two_sample_test(
         used.
     max_samples : int, default=2000
         The energy distance uses at most this number of rows of each sample, drawn at
-        random, because its time and memory grow with the square.  Components and
-        columns are compared on all rows.
+        random, because its time and memory grow with the square; at least 2.
+        Components and columns are compared on all rows.
     random_state : int, RandomState instance or None, default=0
         Determines the rows that are drawn, and the permutations.
 
@@ -205,6 +205,11 @@ def two_sample_test(
     """
     check_count("n_resamples", n_resamples)
     check_count("max_samples", max_samples)
+    if max_samples < 2:
+        raise ValueError(
+            f"The 'max_samples' parameter must be at least 2, because one row is no "
+            f"sample to compare, but got {max_samples}; pass a few hundred or more."
+        )
     Z = _pair(Z_reference, Z_new, ("Z_reference", "Z_new"))
     X = None
     if X_reference is not None or X_new is not None:
@@ -350,6 +355,7 @@ def _energy_test(Z, n_resamples, max_samples, rng):
     deviation = rows.std(axis=0)
     rows /= np.where(deviation > 0, deviation, 1)
     distances = cdist(rows, rows)
+    unit = distances.mean() or 1.0
 
     def statistic(reference, new, axis):
         """Return energy distances; indices of rows are along the last axis."""
@@ -358,7 +364,9 @@ def _energy_test(Z, n_resamples, max_samples, rng):
         np.put_along_axis(weights, first, 1 / first.shape[1], axis=1)
         np.put_along_axis(weights, second, -1 / second.shape[1], axis=1)
         squares = -np.einsum("ij,ij->i", weights @ distances, weights)
-        result = np.sqrt(squares.clip(min=0))
+        # Rounded, because equally extreme splits are summed in different order, and all
+        # of them must count.
+        result = np.sqrt(np.round(squares / unit, 12).clip(min=0) * unit)
         return result if reference.ndim > 1 else result[0]
 
     indices = np.split(np.arange(len(rows)), [n_rows[0]])
