@@ -39,9 +39,11 @@ def images():
     cases, results = on_test_file()
     parts = []
     for (data, n_components, steps), rows in cases.items():
+        n_seeds = len({row["seed"] for row in rows})
         parts.append(
             f"**{DATA[data]}, {n_components} components, {steps} steps** "
-            f"(match of a true sample: {rows[0]['floor']:.3f})"
+            f"({n_seeds} seed{'s' * (n_seeds > 1)}; match of a true sample: "
+            f"{rows[0]['floor']:.3f})"
         )
         parts.append(of_case(rows))
     return paragraphs(*parts, how(results))

@@ -44,7 +44,7 @@ class FinalMap(NamedTuple):
     caution : float
         A layer moves codes only as far as they deviate by more than ``caution`` times
         what chance explains, with up to 16 components.  With more, chance adds up over
-        more directions, and caution grows with the square root of their number.
+        more directions, and caution grows with their number.
     """
 
     n_layers: int
@@ -108,7 +108,7 @@ class Transport(nn.Module):
     def __init__(self, n_components: int, kind: str, whitens: bool = False) -> None:
         super().__init__()
         n_layers, caution = FINAL_MAPS[kind]
-        self.caution = caution * max(1.0, math.sqrt(n_components / _MANY_COMPONENTS))
+        self.caution = caution * max(1.0, n_components / _MANY_COMPONENTS)
         self.normalizer = Normalizer(n_components).eval() if whitens else None
         # Rounded to single precision, they would not be rotations exactly.
         identity = torch.eye(n_components, dtype=torch.float64, device="cpu")
@@ -160,7 +160,7 @@ class Transport(nn.Module):
         return c if self.normalizer is None else self.normalizer.inverse(c)
 
     def _steps(self, dtype: torch.dtype) -> Iterator[_Slices | _Norms]:
-        """Yield the layers up to the last that moves codes; they compute in ``dtype``."""
+        """Yield the layers that move codes, and those between; computed in ``dtype``."""
         n_layers = self._n_moving()
         rotations = self.rotations.to(dtype)
         splines = _splines(self.shifts[:n_layers].to(dtype))
