@@ -231,7 +231,7 @@ def train(
         model, source = prepare(config, data, weights, generator)
         best = _BestEpoch(model, config, validation_data, source)
         if weights is not None:
-            best.look(0)
+            best.look(is_epoch=False)
         n_steps = config.max_iter * (len(source) // config.batch_size)
         optimizers = Optimizers.of(model, config, n_steps)
         n_left = config.max_iter
@@ -241,7 +241,7 @@ def train(
                 information, divergence = run_epoch(
                     model, optimizers, source, config, generator, noise
                 )
-                validation = best.look(config.max_iter - n_left + 1)
+                validation = best.look()
                 result.information_curve.append(information)
                 result.match_curve.append(divergence)
                 result.validation_curve += validation
@@ -569,23 +569,22 @@ class _BestEpoch:
             self._seeds = [config.seed + _SEEDS_APART * i for i in range(n_draws)]
         self._information = self._last = -math.inf
         self._state = None
-        self._n_stale = 0
+        self._n_epochs = self._n_stale = 0
 
     @property
     def is_stale(self) -> bool:
         return self._source is not None and self._n_stale >= self._config.patience
 
-    def look(self, epoch: int) -> list[float]:
+    def look(self, is_epoch: bool = True) -> list[float]:
         """Measure the information on held-out rows, after an epoch.
 
-        If training goes on from a fit, also before the first one.  The weights are
-        remembered if this information is the largest so far.  It is that of the model
-        as training would leave it now: a copy is calibrated.
+        The weights are remembered if this information is the largest so far.  It is
+        that of the model as training would leave it now: a copy is calibrated.
 
         Parameters
         ----------
-        epoch : int
-            Number of epochs until now.
+        is_epoch : bool, default=True
+            False before the first epoch, if training goes on from a fit.
 
         Returns
         -------
@@ -603,7 +602,8 @@ class _BestEpoch:
         values = [mean_information(model, self._source, size, s) for s in self._seeds]
         value = checked(float(np.mean(values)))
         self._last = value
-        self._n_stale += epoch > self._config.max_iter / 2
+        self._n_epochs += is_epoch
+        self._n_stale += self._n_epochs > self._config.max_iter / 2
         if value > self._information:
             self._information, self._n_stale = value, 0
             state = self._model.state_dict()

@@ -160,7 +160,7 @@ class Transport(nn.Module):
         return c if self.normalizer is None else self.normalizer.inverse(c)
 
     def _steps(self, dtype: torch.dtype) -> Iterator[_Slices | _Norms]:
-        """Yield the layers that move codes, and those between; computed in ``dtype``."""
+        """Yield the layers up to the last that moves codes, computed in ``dtype``."""
         n_layers = self._n_moving()
         rotations = self.rotations.to(dtype)
         splines = _splines(self.shifts[:n_layers].to(dtype))
