@@ -15,8 +15,19 @@ from sklearn.model_selection import train_test_split
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
 # Several threads that wait for each other make a busy machine very slow.
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """Skip slow tests, unless continuous integration runs them."""
+    if os.environ.get("CI"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            reason = "slow; continuous integration runs it, and CI=1 make test"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

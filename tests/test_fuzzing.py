@@ -1,6 +1,5 @@
 """Random inputs and parameters are refused as documented, or give sound codes."""
 
-import os
 from collections import Counter
 
 import numpy as np
@@ -39,10 +38,7 @@ def outcomes(strategy, n_examples):
 
 
 STRATEGIES = {"tables": table_cases(), "images": image_cases()}
-# Continuous integration tries more of them.
-N_EXAMPLES = {"tables": 200, "images": 120}
-if os.environ.get("CI"):
-    N_EXAMPLES = {"tables": 1200, "images": 800}
+N_EXAMPLES = {"tables": 1200, "images": 800}
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
