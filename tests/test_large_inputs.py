@@ -157,7 +157,7 @@ def test_images_are_not_copied_as_a_whole(kind, order):
     dim.fit(images[:3000]).transform(images[:3000])
     with watched_memory() as beyond:
         dim.fit(images).transform(images)
-    assert max(beyond) < 2 * images.size  # bytes; a copy as floats has 4 times
+    assert max(beyond) < 3 * images.size  # bytes; a copy as floats has 4 times
 
 
 @pytest.mark.parametrize(
